@@ -1,0 +1,174 @@
+"""The nouns. Frozen values without behaviour that every layer may use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Module states (reference: modules-states-commands 4.1)."""
+
+    STOP = "STOP"
+    WAIT = "WAIT"
+    ALONE = "ALONE"
+    PRIM = "PRIM"
+    SECOND = "SECOND"
+
+
+class Status(StrEnum):
+    """How settled a state is (reference 4.2)."""
+
+    NOT_READY = "NotReady"
+    TRANSIENT = "Transient"
+    READY = "Ready"
+
+
+#: Exit codes of `safekit state -lq` (reference 4.1).
+STATE_CODES = {State.STOP: 0, State.WAIT: 1, State.ALONE: 2, State.PRIM: 3, State.SECOND: 4}
+
+
+class Disk(StrEnum):
+    """Quality of the local tree (protocol 2.1)."""
+
+    UNCONFIGURED = "UNCONFIGURED"
+    UPTODATE = "UPTODATE"
+    OUTDATED = "OUTDATED"
+    INCONSISTENT = "INCONSISTENT"
+
+
+class Active(StrEnum):
+    """What the node was doing; set durably before, cleared by a clean stop (protocol 2.1)."""
+
+    NONE = "none"
+    PRIMARY = "P"
+    SECONDARY = "S"
+
+
+class Gate(StrEnum):
+    """The worker's permission to answer modifications (protocol 0)."""
+
+    CLOSED = "closed"
+    ALONE = "alone"
+    PRIM = "prim"
+
+
+class Level(StrEnum):
+    """Levels of the module log (reference 15.2)."""
+
+    USER = "U"
+    CRITICAL = "C"
+    EVENT = "E"
+    SCRIPT = "S"
+    INFO = "I"
+    TRACE = "W"
+    DEBUG = "D"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The generation record (protocol 2.1): what a node must remember across power loss.
+
+    `gen` names the data generation, `base` the generation it departed from (both 32 hex
+    digits, or empty). `history` holds (epoch, gen) pairs of ancestors, newest first, at
+    most 16. `solo_role` says from which role the node went alone ("P", "S" or ""), which
+    decides a split brain (reference 7.5); `last_role` is the role at the last stop
+    (`defaultprim="lastprim"`). `forced` marks a generation made by an operator's force.
+    """
+
+    cluster_id: str = ""
+    module: str = ""
+    node: str = ""
+    peer: str = ""
+    epoch: int = 0
+    promised: int = 0
+    gen: str = ""
+    base: str = ""
+    history: tuple[tuple[int, str], ...] = ()
+    disk: Disk = Disk.UNCONFIGURED
+    peer_behind: bool = False
+    active: Active = Active.NONE
+    modified: bool = False
+    forced: bool = False
+    solo_role: str = ""
+    last_role: str = ""
+    boot_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerView:
+    """What one node tells the other in every heartbeat.
+
+    `serving` is true while the sender's gate is or may be open. `request` carries a wish to
+    the other node ("swap", or empty) with a number that makes it count once.
+    `lost_volatile`: the node lost its page cache since it was last active (protocol 2.1).
+    """
+
+    node: str
+    state: State
+    status: Status
+    record: Record
+    serving: bool = False
+    lost_volatile: bool = False
+    ready_to_follow: bool = False
+    request: str = ""
+    request_id: int = 0
+    config_digest: str = ""
+    resources: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """One heartbeat on one lane (protocol 9).
+
+    `session` is random for each run of a daemon. `echo_session` and `echo_counter` repeat
+    the newest beat heard from the other node **on this lane**: a beat counts as alive, and
+    its view is believed, only if it echoes our present session (both directions work, and it
+    is no replay: F25, F30, F31).
+    """
+
+    session: str
+    counter: int
+    echo_session: str
+    echo_counter: int
+    view: PeerView
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a resynchronisation is. Totals are 0 while unknown; rates in bytes a second."""
+
+    phase: str = ""
+    files_done: int = 0
+    files_total: int = 0
+    bytes_done: int = 0
+    bytes_total: int = 0
+    bytes_copied: int = 0
+    files_copied: int = 0
+    rate_bytes_s: float = 0.0
+    left_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What CLI, console and probe show of one module; made by `core/status.py`.
+
+    `waiting_for` and `remedy` are empty unless the module waits: for what, and the command
+    that ends the waiting. `since` is wall-clock seconds, for display only.
+    """
+
+    module: str
+    node: str
+    peer: str
+    state: State
+    status: Status
+    reason: str
+    since: float
+    peer_state: str
+    peer_status: str
+    waiting_for: str = ""
+    remedy: str = ""
+    record: Record = field(default_factory=Record)
+    resources: tuple[tuple[str, str, float], ...] = ()
+    progress: Progress | None = None
+    lanes: tuple[tuple[str, bool], ...] = ()

@@ -1,0 +1,212 @@
+"""What the daemon and a worker say to each other: one JSON document a datagram (SOCK_SEQPACKET).
+
+Orders go down, reports come up. Every one carries the epoch; the worker ignores an order of a
+lower epoch than it has seen (protocol 4.0). Orders with `step_id` are answered by `Done`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Setup(msgspec.Struct, frozen=True, tag="setup"):
+    """The first order after the start, before any other.
+
+    `doors` are paths of the private doors (bind mounts) to the real directories, `paths` the
+    public ones, in the same order. `listen`/`dial` are (address, port) of this node and the
+    peer for the stream. `key` is the module's replication key, hexadecimal: it travels on the
+    socket pair only, never in arguments or environment (S6).
+    """
+
+    step_id: int
+    module: str
+    node: str
+    peer: str
+    key: str
+    listen: tuple[str, int]
+    dial: tuple[str, int]
+    paths: list[str]
+    doors: list[str]
+    acknowledge_on: str
+    acl: bool
+    transfers: int
+    locktimeout_s: float
+    sendtimeout_s: float
+    keep_dir: str
+
+
+class Serve(msgspec.Struct, frozen=True, tag="serve"):
+    step_id: int
+    epoch: int
+
+
+class OpenGate(msgspec.Struct, frozen=True, tag="open_gate"):
+    """`deadline_boottime_s` is a moment on CLOCK_BOOTTIME; a renewal is the same message."""
+
+    epoch: int
+    mode: str
+    deadline_boottime_s: float
+
+
+class CloseGate(msgspec.Struct, frozen=True, tag="close_gate"):
+    epoch: int
+
+
+class Quiesce(msgspec.Struct, frozen=True, tag="quiesce"):
+    step_id: int
+    epoch: int
+
+
+class Demote(msgspec.Struct, frozen=True, tag="demote"):
+    step_id: int
+    epoch: int
+
+
+class ReleaseHeld(msgspec.Struct, frozen=True, tag="release_held"):
+    epoch: int
+    deadline_boottime_s: float
+
+
+class AllowFollower(msgspec.Struct, frozen=True, tag="allow_follower"):
+    epoch: int
+    keep_aside: bool
+
+
+class Join(msgspec.Struct, frozen=True, tag="join"):
+    epoch: int
+    gen: str
+    base: str
+    history: list[tuple[int, str]]
+
+
+class Follow(msgspec.Struct, frozen=True, tag="follow"):
+    step_id: int
+    epoch: int
+    keep_aside: bool
+
+
+class Adopted(msgspec.Struct, frozen=True, tag="adopted"):
+    epoch: int
+
+
+class StopFollowing(msgspec.Struct, frozen=True, tag="stop_following"):
+    step_id: int
+    epoch: int
+
+
+class ModifiedRecorded(msgspec.Struct, frozen=True, tag="modified_recorded"):
+    epoch: int
+
+
+class Exit(msgspec.Struct, frozen=True, tag="exit"):
+    """Unmount what is mounted, close everything and end."""
+
+    step_id: int
+
+
+Order = (
+    Setup
+    | Serve
+    | OpenGate
+    | CloseGate
+    | Quiesce
+    | Demote
+    | ReleaseHeld
+    | AllowFollower
+    | Join
+    | Follow
+    | Adopted
+    | StopFollowing
+    | ModifiedRecorded
+    | Exit
+)
+
+
+class Done(msgspec.Struct, frozen=True, tag="done"):
+    step_id: int
+    ok: bool
+    detail: str = ""
+
+
+class Alive(msgspec.Struct, frozen=True, tag="alive"):
+    """Once a second: the loop turns. `peer_heard` says whether the stream was heard since the
+    last one. `progress` is a `model.Progress` as a dictionary while a resync runs."""
+
+    peer_heard: bool
+    held: int
+    in_flight: int
+    replicated_bytes: int
+    progress: dict[str, str | int | float | None] | None = None
+
+
+class ReplicaLost(msgspec.Struct, frozen=True, tag="replica_lost"):
+    epoch: int
+    reason: str
+
+
+class SourceLost(msgspec.Struct, frozen=True, tag="source_lost"):
+    epoch: int
+    reason: str
+
+
+class CaughtUp(msgspec.Struct, frozen=True, tag="caught_up"):
+    epoch: int
+
+
+class AdoptRequested(msgspec.Struct, frozen=True, tag="adopt_requested"):
+    epoch: int
+    gen: str
+    base: str
+    history: list[tuple[int, str]]
+
+
+class Joined(msgspec.Struct, frozen=True, tag="joined"):
+    epoch: int
+
+
+class ResyncFailed(msgspec.Struct, frozen=True, tag="resync_failed"):
+    epoch: int
+    reason: str
+    fatal: bool
+
+
+class FirstModification(msgspec.Struct, frozen=True, tag="first_modification"):
+    epoch: int
+
+
+class DiskFault(msgspec.Struct, frozen=True, tag="disk_fault"):
+    epoch: int
+    disk: str
+    reason: str
+
+
+class GateStale(msgspec.Struct, frozen=True, tag="gate_stale"):
+    epoch: int
+
+
+class Log(msgspec.Struct, frozen=True, tag="log"):
+    """A line for the module log. `origin` is "nfsbox" or "reintegre" as in the reference."""
+
+    origin: str
+    level: str
+    text: str
+
+
+Report = (
+    Done
+    | Alive
+    | ReplicaLost
+    | SourceLost
+    | CaughtUp
+    | AdoptRequested
+    | Joined
+    | ResyncFailed
+    | FirstModification
+    | DiskFault
+    | GateStale
+    | Log
+)
+
+ORDER = msgspec.json.Decoder(Order)
+REPORT = msgspec.json.Decoder(Report)
+encode = msgspec.json.encode
