@@ -7,272 +7,125 @@ it. Answers are values of the types below, so both ends agree on their shape.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import msgspec
 
-from safepy.errors import RequestRefused
-from safepy.model import Snapshot
-from safepy.wire.admin import Request
-
-#: Names of modules and nodes. `\Z`, because `$` would let a line feed through.
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
-#: Names of resources (`class.id`), watched processes and callers.
-_LABEL = re.compile(r"[A-Za-z0-9_.:@-]{1,128}\Z")
-
-#: What `Manager.act` understands. All return at once; the automaton works on.
-ACTIONS = (
-    "start",
-    "stop",
-    "restart",
-    "stopstart",
-    "swap",
-    "prim",
-    "second",
-    "forcestop",
+from safepy.admin.values import (
+    Act,
+    Arguments,
+    ClusterInfo,
+    ClusterModule,
+    ConfigurationInfo,
+    Document,
+    Force,
+    Install,
+    JsonObject,
+    Loop,
+    LoopState,
+    ModuleInfo,
+    Next,
+    NoArguments,
+    Ports,
+    PrintLine,
+    ResourceName,
+    ResourceValue,
+    Switch,
+    Target,
+    Watched,
+    WatchedProcess,
+    check_name,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class ModuleInfo:
-    """An installed module. `configured` is false until the first `safekit config`; `boot` is
-    "on", "off" or what `<service boot=...>` says."""
-
-    name: str
-    id: int
-    mode: str = "mirror"
-    configured: bool = False
-    boot: str = "off"
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigurationInfo:
-    """Signatures and dates (Unix seconds, 0 when there is none) of the configuration that
-    runs and of the one in `SAFE/modules/AM` (reference 13.4 confinfo)."""
-
-    active_signature: str
-    active_date: float
-    current_signature: str
-    current_date: float
-
-
-@dataclass(frozen=True, slots=True)
-class Port:
-    """One port that must be open between the nodes: `kind` is "UDP" or "TCP"."""
-
-    process: str
-    label: str
-    kind: str
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class WatchedProcess:
-    """One `<proc>` of the process checker. `running` counts what was found last."""
-
-    name: str
-    checker_class: str
-    action: str
-    atleast: int
-    running: int
-    enabled: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterInfo:
-    """The cluster configuration of this node. `fingerprint` is that of the cluster key, empty
-    without one; the nodes of a cluster show the same (protocol S6)."""
-
-    node: str
-    signature: str
-    date: float
-    fingerprint: str
-    nodes: tuple[str, ...] = ()
-    lock: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterModule:
-    """One line of `safekit cluster state`."""
-
-    node: str
-    module: str
-    mode: str
-    id: int
-    date: float
-    signature: str
-
-
-@dataclass(frozen=True, slots=True)
-class LoopState:
-    """The counter of maxloop: `reached` when the next restart would stop the module."""
-
-    count: int
-    limit: int
-    reached: bool
+from safepy.errors import RequestRefused
+from safepy.model import Level, Snapshot
+from safepy.wire.admin import Request
 
 
 class Manager(Protocol):
-    """What the verbs ask of the daemon.
+    """What the verbs ask of the daemon; `daemon/manager.py` says more about each method.
 
-    Every method may raise a `SafekitError`, which becomes the one line the operator reads. A
-    module that is not installed is `RequestRefused("no module is called X")`. `who` stands in
-    the log. `act` returns as soon as the automaton has taken the wish, so that a script of the
-    module can ask for a `stop` of its own module without waiting for itself.
+    Every method may raise a `SafekitError`, which becomes the one line the operator reads.
+    `who` stands in the log. `action` returns as soon as the automaton has the wish, so that a
+    script can ask for a `stop` of its own module without waiting for itself.
     """
 
-    async def snapshots(self, module: str) -> list[Snapshot]:
-        """Of one configured module, or of all when `module` is empty."""
-        ...
+    async def modules(self) -> Sequence[JsonObject | ModuleInfo]: ...
 
-    async def act(
-        self, module: str, action: str, who: str, identity: str, fullsync: bool
+    async def snapshot(self, module: str) -> Snapshot: ...
+
+    async def next_snapshot(
+        self, module: str, version: int, timeout_s: float
+    ) -> tuple[int, Snapshot]: ...
+
+    async def resources(self, module: str) -> list[tuple[str, str, float]]: ...
+
+    async def record(self, module: str) -> JsonObject: ...
+
+    async def ports(self, module: str) -> JsonObject: ...
+
+    async def action(
+        self, module: str, action: str, who: str, identity: str = "", fullsync: bool = False
     ) -> None: ...
 
-    async def shutdown(self, who: str) -> None:
-        """Ask every running module to stop."""
+    async def failover(self, module: str, on: bool, who: str) -> None: ...
+
+    async def shutdown(self, who: str) -> None: ...
+
+    async def boot(self, module: str, on: bool | None) -> str: ...
+
+    async def errd(self, module: str, on: bool, who: str) -> None:
+        """`safekit errd on|off`: the process checker looks, or does not."""
         ...
 
-    async def set_failover(self, module: str, on: bool, who: str) -> None: ...
+    async def errd_list(self, module: str) -> Sequence[JsonObject | WatchedProcess]: ...
 
-    async def set_errd(self, module: str, on: bool, who: str) -> None: ...
-
-    async def errd_list(self, module: str) -> list[WatchedProcess]: ...
-
-    async def set_boot(self, module: str, on: bool) -> None: ...
-
-    async def print_line(self, module: str, level: str, text: str, origin: str) -> None:
-        """A line of a script for the module log; `level` is "I", "W" or "E"."""
+    async def loop(self, module: str, change: str, identity: str) -> JsonObject | LoopState:
+        """The counter of maxloop after `change` ("inc", "reset" or "check")."""
         ...
 
-    async def set_resource(self, module: str, name: str, value: str, who: str) -> None: ...
+    async def print_line(self, module: str, level: Level, text: str, origin: str) -> None: ...
 
     async def get_resource(self, module: str, name: str) -> str: ...
 
-    async def loop(self, module: str, change: str, identity: str) -> LoopState:
-        """`change` is "inc", "reset" or "check"."""
-        ...
+    async def set_resource(
+        self, module: str, name: str, value: str, who: str, log: bool | None = None
+    ) -> None: ...
 
-    async def modules(self) -> list[ModuleInfo]: ...
+    async def record_command(self, module: str, pid: int, arguments: list[str]) -> int: ...
 
-    async def install(self, module: str, source: str, module_id: int, replace: bool) -> ModuleInfo:
-        """`source` is the absolute path of a `.safe` file or folder; `module_id` 0 = lowest
-        free one; `replace` installs over a module of that name."""
-        ...
+    async def record_command_end(self, number: int, exit_code: int) -> None: ...
+
+    async def install(
+        self, module: str, source: str, module_id: int | None = None, replace: bool = False
+    ) -> int: ...
 
     async def uninstall(self, module: str) -> None: ...
 
-    async def package(self, module: str, target: str) -> None:
-        """Write the installed module as a new `.safe` file (absolute path)."""
+    async def package(self, module: str, target: str) -> None: ...
+
+    async def confcheck(self, module: str) -> list[str]: ...
+
+    async def config(self, module: str) -> list[str]: ...
+
+    async def deconfig(self, module: str) -> None: ...
+
+    async def confinfo(self, module: str) -> JsonObject: ...
+
+    async def cluster_config(self, document: bytes | None, source: str) -> list[str]: ...
+
+    async def cluster_confcheck(self, document: bytes, source: str) -> list[str]: ...
+
+    async def cluster_deconfig(self) -> None: ...
+
+    async def cluster_confinfo(self) -> JsonObject: ...
+
+    async def cluster_genkey(self, force: bool = False) -> str: ...
+
+    async def cluster_state(self) -> Sequence[JsonObject | ClusterModule]:
+        """A line for each module of each node that is known."""
         ...
-
-    async def configure(self, module: str, who: str) -> ConfigurationInfo: ...
-
-    async def check_configuration(self, module: str) -> None: ...
-
-    async def configuration_info(self, module: str) -> ConfigurationInfo: ...
-
-    async def deconfigure(self, module: str, who: str) -> None: ...
-
-    async def ports(self, module: str) -> list[Port]: ...
-
-    async def cluster_configure(self, path: str) -> ClusterInfo: ...
-
-    async def cluster_check(self, path: str) -> None: ...
-
-    async def cluster_genkey(self, replace: bool) -> str:
-        """Makes the cluster key and answers its fingerprint."""
-        ...
-
-    async def cluster_info(self) -> ClusterInfo: ...
-
-    async def cluster_deconfigure(self) -> None: ...
-
-    async def cluster_state(self) -> list[ClusterModule]: ...
-
-
-class _Arguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    pass
-
-
-class NoArguments(_Arguments, frozen=True):
-    pass
-
-
-class Act(_Arguments, frozen=True):
-    action: str
-    identity: str = ""
-    fullsync: bool = False
-
-    def __post_init__(self) -> None:
-        if self.action not in ACTIONS:
-            raise ValueError(f"no action is called {self.action!r}")
-        if self.identity:
-            check_label(self.identity, "identity")
-
-
-class Switch(_Arguments, frozen=True):
-    on: bool
-
-
-class PrintLine(_Arguments, frozen=True):
-    level: str
-    text: str
-    origin: str = "safekit"
-
-    def __post_init__(self) -> None:
-        if self.level not in ("I", "W", "E"):
-            raise ValueError("level must be I, W or E")
-
-
-class ResourceName(_Arguments, frozen=True):
-    name: str
-
-    def __post_init__(self) -> None:
-        check_label(self.name, "resource")
-
-
-class ResourceValue(_Arguments, frozen=True):
-    name: str
-    value: str
-    identity: str = ""
-
-    def __post_init__(self) -> None:
-        check_label(self.name, "resource")
-        if len(self.value) > 1024 or not self.value.isprintable():
-            raise ValueError("a resource's value is one printable line of at most 1024 characters")
-
-
-class Loop(_Arguments, frozen=True):
-    change: str
-    identity: str = ""
-
-    def __post_init__(self) -> None:
-        if self.change not in ("inc", "reset", "check"):
-            raise ValueError("change must be inc, reset or check")
-
-
-class Install(_Arguments, frozen=True):
-    source: str
-    module_id: int = 0
-    replace: bool = False
-
-    def __post_init__(self) -> None:
-        check_path(self.source)
-
-
-class Path(_Arguments, frozen=True):
-    path: str
-
-    def __post_init__(self) -> None:
-        check_path(self.path)
-
-
-class Replace(_Arguments, frozen=True):
-    replace: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +144,7 @@ class Verb:
 
     name: str
     run: Callable[[Manager, Call], Awaitable[object]]
-    arguments: type[_Arguments] = NoArguments
+    arguments: type[Arguments] = NoArguments
     answer: Any = None
     changes: bool = True
     module: str = "required"
@@ -301,33 +154,58 @@ class Verb:
 #: Commands that read and copy files, on a machine that may be busy.
 _LONG_S = 600.0
 
+
+async def _states(manager: Manager, call: Call) -> list[Snapshot]:
+    """Of one module, or of every configured one; with the dates of all resources."""
+    names = [call.module]
+    if not call.module:
+        rows = msgspec.convert(msgspec.to_builtins(await manager.modules()), list[ModuleInfo])
+        names = [row.module for row in rows if row.configured]
+    found = []
+    for name in names:
+        snapshot = await manager.snapshot(name)
+        latest = {row[0]: row for row in await manager.resources(name)}
+        latest.update((row[0], row) for row in snapshot.resources)
+        found.append(replace(snapshot, resources=tuple(sorted(latest.values()))))
+    return found
+
+
+async def _next(manager: Manager, call: Call) -> Watched:
+    return Watched(
+        *await manager.next_snapshot(call.module, call.args.version, call.args.timeout_s)
+    )
+
+
+async def _boot_status(manager: Manager, call: Call) -> str:
+    return await manager.boot(call.module, None)
+
+
 _TABLE = (
+    Verb("state", _states, answer=list[Snapshot], changes=False, module="optional"),
+    Verb("state.next", _next, Next, Watched, changes=False),
+    Verb("record", lambda m, c: m.record(c.module), answer=JsonObject, changes=False),
     Verb(
-        "state",
-        lambda m, c: m.snapshots(c.module),
-        answer=list[Snapshot],
-        changes=False,
-        module="optional",
-    ),
-    Verb(
-        "act",
-        lambda m, c: m.act(c.module, c.args.action, c.who, c.args.identity, c.args.fullsync),
+        "action",
+        lambda m, c: m.action(c.module, c.args.action, c.who, c.args.identity, c.args.fullsync),
         Act,
     ),
-    Verb("shutdown", lambda m, c: m.shutdown(c.who), module="none"),
-    Verb("failover", lambda m, c: m.set_failover(c.module, c.args.on, c.who), Switch),
-    Verb("errd", lambda m, c: m.set_errd(c.module, c.args.on, c.who), Switch),
+    Verb("shutdown", lambda m, c: m.shutdown(c.who), module="none", limit_s=_LONG_S),
+    Verb("failover", lambda m, c: m.failover(c.module, c.args.on, c.who), Switch),
+    Verb("errd", lambda m, c: m.errd(c.module, c.args.on, c.who), Switch),
     Verb(
         "errd.list",
         lambda m, c: m.errd_list(c.module),
         answer=list[WatchedProcess],
         changes=False,
     ),
-    Verb("boot", lambda m, c: m.set_boot(c.module, c.args.on), Switch),
+    Verb("loop", lambda m, c: m.loop(c.module, c.args.change, c.args.identity), Loop, LoopState),
+    Verb("boot", lambda m, c: m.boot(c.module, c.args.on), Switch),
+    Verb("boot.status", _boot_status, answer=str, changes=False),
     Verb(
         "print",
-        lambda m, c: m.print_line(c.module, c.args.level, c.args.text, c.args.origin),
+        lambda m, c: m.print_line(c.module, Level(c.args.level), c.args.text, c.args.origin),
         PrintLine,
+        changes=False,
     ),
     Verb(
         "resource.get",
@@ -338,10 +216,11 @@ _TABLE = (
     ),
     Verb(
         "resource.set",
-        lambda m, c: m.set_resource(c.module, c.args.name, c.args.value, c.args.identity or c.who),
+        lambda m, c: m.set_resource(
+            c.module, c.args.name, c.args.value, c.args.identity or c.who, c.args.log
+        ),
         ResourceValue,
     ),
-    Verb("loop", lambda m, c: m.loop(c.module, c.args.change, c.args.identity), Loop, LoopState),
     Verb(
         "modules",
         lambda m, c: m.modules(),
@@ -353,55 +232,45 @@ _TABLE = (
         "module.install",
         lambda m, c: m.install(c.module, c.args.source, c.args.module_id, c.args.replace),
         Install,
-        ModuleInfo,
+        int,
         limit_s=_LONG_S,
     ),
     Verb("module.uninstall", lambda m, c: m.uninstall(c.module), limit_s=_LONG_S),
-    Verb("module.package", lambda m, c: m.package(c.module, c.args.path), Path, limit_s=_LONG_S),
-    Verb(
-        "config",
-        lambda m, c: m.configure(c.module, c.who),
-        answer=ConfigurationInfo,
-        limit_s=_LONG_S,
-    ),
-    Verb("confcheck", lambda m, c: m.check_configuration(c.module), changes=False),
+    Verb("module.package", lambda m, c: m.package(c.module, c.args.path), Target, limit_s=_LONG_S),
+    Verb("config", lambda m, c: m.config(c.module), answer=list[str], limit_s=_LONG_S),
+    Verb("confcheck", lambda m, c: m.confcheck(c.module), answer=list[str], changes=False),
     Verb(
         "confinfo",
-        lambda m, c: m.configuration_info(c.module),
+        lambda m, c: m.confinfo(c.module),
         answer=ConfigurationInfo,
         changes=False,
     ),
-    Verb("deconfig", lambda m, c: m.deconfigure(c.module, c.who), limit_s=_LONG_S),
-    Verb("ports", lambda m, c: m.ports(c.module), answer=list[Port], changes=False),
+    Verb("deconfig", lambda m, c: m.deconfig(c.module), limit_s=_LONG_S),
+    Verb("ports", lambda m, c: m.ports(c.module), answer=Ports, changes=False),
     Verb(
         "cluster.config",
-        lambda m, c: m.cluster_configure(c.args.path),
-        Path,
-        ClusterInfo,
+        lambda m, c: m.cluster_config(c.args.content, c.args.source),
+        Document,
+        list[str],
         module="none",
     ),
     Verb(
         "cluster.confcheck",
-        lambda m, c: m.cluster_check(c.args.path),
-        Path,
+        lambda m, c: m.cluster_confcheck(c.args.content or b"", c.args.source),
+        Document,
+        list[str],
         changes=False,
         module="none",
     ),
-    Verb(
-        "cluster.genkey",
-        lambda m, c: m.cluster_genkey(c.args.replace),
-        Replace,
-        str,
-        module="none",
-    ),
+    Verb("cluster.genkey", lambda m, c: m.cluster_genkey(c.args.force), Force, str, module="none"),
     Verb(
         "cluster.confinfo",
-        lambda m, c: m.cluster_info(),
+        lambda m, c: m.cluster_confinfo(),
         answer=ClusterInfo,
         changes=False,
         module="none",
     ),
-    Verb("cluster.deconfig", lambda m, c: m.cluster_deconfigure(), module="none"),
+    Verb("cluster.deconfig", lambda m, c: m.cluster_deconfig(), module="none"),
     Verb(
         "cluster.state",
         lambda m, c: m.cluster_state(),
@@ -412,33 +281,6 @@ _TABLE = (
 )
 
 VERBS: dict[str, Verb] = {verb.name: verb for verb in _TABLE}
-
-
-def check_name(name: str, what: str = "module") -> str:
-    """A name of a module or node: 1 to 64 of A-Z a-z 0-9 _ -; anything else is RequestRefused."""
-    if not _NAME.match(name):
-        raise RequestRefused(
-            f"{name!r} cannot be the name of a {what}",
-            "1 to 64 characters, letters without accents, digits, '_' and '-'",
-        )
-    return name
-
-
-def check_label(label: str, what: str) -> str:
-    """A name of a resource, process or caller, without blanks; else RequestRefused."""
-    if not _LABEL.match(label):
-        raise RequestRefused(
-            f"{label!r} cannot be the name of a {what}",
-            "1 to 128 characters, letters without accents, digits and '_.:@-'",
-        )
-    return label
-
-
-def check_path(path: str) -> str:
-    """Absolute, because the daemon's working directory is not the caller's; no NUL."""
-    if not path.startswith("/") or "\0" in path:
-        raise RequestRefused(f"{path!r} is not an absolute path")
-    return path
 
 
 def prepare(request: Request, who: str) -> tuple[Verb, Call]:

@@ -1,0 +1,255 @@
+"""What goes into the verbs and what comes out: arguments, answers, and the names they may bear."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from safepy.errors import RequestRefused
+from safepy.model import Snapshot
+
+#: Names of modules and nodes. `\Z`, because `$` would let a line feed through.
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+#: Names of resources (`class.id`), watched processes and callers.
+_LABEL = re.compile(r"[A-Za-z0-9_.:@-]{1,128}\Z")
+
+#: What `Manager.action` understands. All return at once; the automaton works on.
+ACTIONS = (
+    "start",
+    "stop",
+    "restart",
+    "stopstart",
+    "swap",
+    "prim",
+    "second",
+    "forcestop",
+)
+
+
+JsonObject = dict[str, Any]
+
+
+def check_name(name: str, what: str = "module") -> str:
+    """A name of a module or node: 1 to 64 of A-Z a-z 0-9 _ -; anything else is RequestRefused."""
+    if not _NAME.match(name):
+        raise RequestRefused(
+            f"{name!r} cannot be the name of a {what}",
+            "1 to 64 characters, letters without accents, digits, '_' and '-'",
+        )
+    return name
+
+
+def check_label(label: str, what: str) -> str:
+    """A name of a resource, process or caller, without blanks; else RequestRefused."""
+    if not _LABEL.match(label):
+        raise RequestRefused(
+            f"{label!r} cannot be the name of a {what}",
+            "1 to 128 characters, letters without accents, digits and '_.:@-'",
+        )
+    return label
+
+
+def check_path(path: str) -> str:
+    """Absolute, because the daemon's working directory is not the caller's; no NUL."""
+    if not path.startswith("/") or "\0" in path:
+        raise RequestRefused(f"{path!r} is not an absolute path")
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleInfo:
+    """An installed module. `boot` is "on" or "off"; `config_date` is Unix seconds, None until
+    the first `safekit config`; `state` is empty as long as the module is not configured."""
+
+    module: str
+    id: int
+    mode: str = "mirror"
+    configured: bool = False
+    digest: str = ""
+    config_date: float | None = None
+    boot: str = "off"
+    state: str = ""
+    status: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A configuration's hexadecimal digest and its date in Unix seconds."""
+
+    signature: str
+    date: float
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationInfo:
+    """The configuration that runs and the one in `SAFE/modules/AM` (reference 13.4)."""
+
+    active: Signature | None = None
+    current: Signature | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What must be open between the nodes (reference 13.10); `rfs` None without `<rfs>`."""
+
+    safeadmin: int
+    webconsole: int
+    heart: int
+    rfs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedProcess:
+    """One `<proc>` of the process checker. `running` counts what was found last."""
+
+    name: str
+    checker_class: str
+    action: str
+    atleast: int
+    running: int
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterInfo:
+    """The cluster configuration of this node. `fingerprint` is that of the cluster key, empty
+    without one; the nodes of a cluster show the same (protocol S6)."""
+
+    node: str
+    cluster_id: str = ""
+    signature: str = ""
+    date: float | None = None
+    lock: bool = False
+    fingerprint: str = ""
+    nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterModule:
+    """One line of `safekit cluster state`; `date` is Unix seconds."""
+
+    node: str
+    module: str
+    mode: str
+    id: int
+    date: float | None
+    signature: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoopState:
+    """The counter of maxloop; `reached` when the next restart would stop the module."""
+
+    count: int
+    limit: int
+    reached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A snapshot with its number, for whoever waits for the next one."""
+
+    version: int
+    snapshot: Snapshot
+
+
+class Arguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class NoArguments(Arguments, frozen=True):
+    pass
+
+
+class Act(Arguments, frozen=True):
+    action: str
+    identity: str = ""
+    fullsync: bool = False
+
+    def __post_init__(self) -> None:
+        if self.action not in ACTIONS:
+            raise ValueError(f"no action is called {self.action!r}")
+        if self.identity:
+            check_label(self.identity, "identity")
+
+
+class Switch(Arguments, frozen=True):
+    on: bool
+
+
+class PrintLine(Arguments, frozen=True):
+    level: str
+    text: str
+    origin: str = "safekit"
+
+    def __post_init__(self) -> None:
+        if self.level not in ("I", "W", "E"):
+            raise ValueError("level must be I, W or E")
+
+
+class ResourceName(Arguments, frozen=True):
+    name: str
+
+    def __post_init__(self) -> None:
+        check_label(self.name, "resource")
+
+
+class ResourceValue(Arguments, frozen=True):
+    name: str
+    value: str
+    identity: str = ""
+    log: bool | None = None
+
+    def __post_init__(self) -> None:
+        check_label(self.name, "resource")
+        if len(self.value) > 1024 or not self.value.isprintable():
+            raise ValueError("a resource's value is one printable line of at most 1024 characters")
+
+
+class Loop(Arguments, frozen=True):
+    change: str
+    identity: str = ""
+
+    def __post_init__(self) -> None:
+        if self.change not in ("inc", "reset", "check"):
+            raise ValueError("change must be inc, reset or check")
+
+
+class Install(Arguments, frozen=True):
+    """`source` is an absolute path, or a name below SAFE/Application_Modules, or empty."""
+
+    source: str = ""
+    module_id: int | None = None
+    replace: bool = False
+
+
+class Target(Arguments, frozen=True):
+    path: str
+
+    def __post_init__(self) -> None:
+        check_path(self.path)
+
+
+class Document(Arguments, frozen=True):
+    """A file's content, because the daemon need not be able to read the operator's path."""
+
+    content: bytes | None
+    source: str
+
+
+class Force(Arguments, frozen=True):
+    force: bool = False
+
+
+class Next(Arguments, frozen=True):
+    """Wait until the snapshot is newer than `version`, at most `timeout_s`."""
+
+    version: int = 0
+    timeout_s: float = 20.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.timeout_s <= 50.0:
+            raise ValueError("timeout_s must be between 0 and 50")
