@@ -1,0 +1,323 @@
+"""The worker of the node that receives: dials the source, is brought up to date, then follows.
+
+Until the identity of the source is adopted the tree is INCONSISTENT and the worker dials again
+by itself when the stream breaks. After that it is a SECOND: a lost stream is reported, and only
+the daemon decides what comes next (take over, or be brought up to date again).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+
+from safepy.dataplane.resync.aside import Aside
+from safepy.dataplane.resync.target import Coordinator, Target
+from safepy.dataplane.secondary import Secondary
+from safepy.errors import PeerError, SafekitError
+from safepy.host.loop import Timer
+from safepy.net.peer import Attempt, SecureStream, connect_blocking, dial
+from safepy.storage.backing import Tree
+from safepy.storage.syscalls import syncfs
+from safepy.wire import replication as wire
+from safepy.wire.secure import Hello
+from safepy.worker import messages
+from safepy.worker.common import Context, in_thread
+
+REDIAL_S = 0.5
+TRANSFER_TIMEOUT_S = 150.0
+
+
+class Following:
+    """Role of a worker between `Follow` and `StopFollowing`."""
+
+    def __init__(self, context: Context, order: messages.Follow) -> None:
+        self._context = context
+        self._loop = context.loop
+        self._setup = context.setup
+        self.epoch = order.epoch
+        self._keep_aside = order.keep_aside
+        self._live: SecureStream | None = None
+        self._attempt: Attempt | None = None
+        self._redial: Timer | None = None
+        self._trees: list[Tree] = []
+        self._secondary: Secondary | None = None
+        self._transfers: Transfers | None = None
+        self._closed = False
+        self._last_refusal = ""
+        self._dial()
+
+    # -- the stream ------------------------------------------------------------------------------
+
+    def _dial(self) -> None:
+        self._redial = None
+        if self._closed:
+            return
+        self._attempt = dial(
+            self._loop,
+            self._setup.dial,
+            bytes.fromhex(self._setup.key),
+            self._hello("live", ""),
+            on_open=self._opened,
+            on_failed=self._dial_failed,
+            source_address=self._setup.listen[0],
+        )
+
+    def _hello(self, purpose: str, stream_id: str) -> Hello:
+        return Hello(
+            node=self._setup.node,
+            module=self._setup.module,
+            epoch=self.epoch,
+            purpose=purpose,
+            stream_id=stream_id,
+        )
+
+    def _dial_failed(self, reason: str) -> None:
+        self._attempt = None
+        if self._closed:
+            return
+        if reason != self._last_refusal:
+            self._last_refusal = reason
+            self._context.log("reintegre", "I", f"The primary is not ready for us: {reason}")
+        self._redial = self._loop.call_later(REDIAL_S, self._dial)
+
+    def _opened(self, stream: SecureStream) -> None:
+        self._attempt = None
+        if self._closed:
+            stream.close("not following any more")
+            return
+        self._last_refusal = ""
+        self._live = stream
+        stream.on_messages = self._received
+        stream.on_closed = lambda reason: self._stream_closed(stream, reason)
+
+    def _stream_closed(self, stream: SecureStream, reason: str) -> None:
+        if stream is self._live:
+            self._live = None
+            self._lost(reason)
+
+    def _lost(self, reason: str) -> None:
+        self._end_transfers()
+        if self._closed:
+            return
+        self._context.report(messages.SourceLost(self.epoch, reason))
+        if self._secondary is None:
+            self._redial = self._loop.call_later(REDIAL_S, self._dial)
+
+    # -- messages ----------------------------------------------------------------------------------
+
+    def _received(self, batch: list[bytes]) -> None:
+        secondary = self._secondary
+        try:
+            for data in batch:
+                message = wire.decode(data)
+                if secondary is not None and type(message) is wire.Apply:
+                    secondary.receive(message.seq, message.tree, message.op)
+                else:
+                    self._message(message)
+                    secondary = self._secondary
+        except PeerError as error:
+            self._drop(str(error))
+
+    def _message(self, message: wire.AnyMessage) -> None:
+        match message:
+            case wire.SyncBegin(stream_id, transfers, keep_aside):
+                self._begin_transfers(stream_id, transfers, keep_aside or self._keep_aside)
+            case wire.SyncFlush(number):
+                self._flush(number)
+            case wire.SyncFailed(reason, fatal):
+                self._context.report(messages.ResyncFailed(self.epoch, reason, fatal))
+                self._drop(reason)
+            case wire.Adopt(epoch, gen, base, history):
+                if epoch <= self.epoch:
+                    raise PeerError(f"epoch {epoch} offered for adoption in {self.epoch}")
+                self._end_transfers()
+                self._context.report(messages.AdoptRequested(epoch, gen, base, list(history)))
+            case wire.Bye(reason):
+                self._drop(reason)
+            case _:
+                raise PeerError(f"{type(message).__name__} is not for a follower here")
+
+    def _send(self, message: wire.AnyMessage) -> None:
+        if self._live is not None:
+            self._live.send(wire.encode(message))
+
+    def _drop(self, reason: str) -> None:
+        if self._live is not None:
+            live, self._live = self._live, None
+            live.close(reason)
+        self._lost(reason)
+
+    # -- being brought up to date -------------------------------------------------------------------
+
+    def _begin_transfers(self, stream_id: str, transfers: int, keep_aside: bool) -> None:
+        if self._secondary is not None or self._transfers is not None or not 1 <= transfers <= 64:
+            raise PeerError("a resynchronisation begins out of turn")
+        aside = Aside(self._setup.keep_dir, self._setup.paths) if keep_aside else None
+        self._transfers = Transfers(
+            self._context, self._hello("transfer", stream_id), transfers, aside, self._sync_failed
+        )
+
+    def _sync_failed(self, reason: str, fatal: bool) -> None:
+        self._send(wire.SyncFailed(reason, fatal))
+        self._context.report(messages.ResyncFailed(self.epoch, reason, fatal))
+
+    def _flush(self, number: int) -> None:
+        def work() -> None:
+            for fd in self._context.door_fds:
+                syncfs(fd)
+
+        def then(error: str) -> None:
+            if error:
+                self._sync_failed(f"flush of the replicated directories failed: {error}", False)
+                self._drop(error)
+            else:
+                self._send(wire.Flushed(number))
+
+        in_thread(self._loop, "resync-flush", work, then)
+
+    def _end_transfers(self) -> None:
+        if self._transfers is not None:
+            self._transfers.close()
+            self._transfers = None
+
+    # -- following --------------------------------------------------------------------------------
+
+    def adopted(self, order: messages.Adopted) -> None:
+        """The daemon's record is durable: from here every operation comes to us."""
+        if self._live is None:
+            return  # lost meanwhile; `SourceLost` was reported
+        self.epoch = order.epoch
+        self._trees = [
+            Tree(os.dup(fd), index, self._setup.acl)
+            for index, fd in enumerate(self._context.door_fds)
+        ]
+        self._secondary = Secondary(
+            self._loop,
+            self._trees,
+            self._setup.acknowledge_on,
+            ack=lambda seq: self._send(wire.Ack(seq)),
+            complete=lambda seq, errno: self._send(wire.Completed(seq, errno)),
+            fault=self._fault,
+        )
+        self._send(wire.AdoptDone(order.epoch))
+        self._context.report(messages.Joined(order.epoch))
+
+    def _fault(self, errno: int, text: str) -> None:
+        """An operation that worked there fails here: this copy is behind from now on (F42)."""
+        self._context.report(messages.DiskFault(self.epoch, "OUTDATED", text))
+        self._send(wire.Fault(errno, text))
+
+    def stop(self, done: Callable[[bool, str], None]) -> None:
+        """Close the stream; what was received is applied and flushed, then `done`."""
+        self._close_stream("this node stops following")
+
+        def flushed(error: str) -> None:
+            self._close_trees()
+            done(not error, error)
+
+        def applied() -> None:
+            in_thread(self._loop, "flush", self._sync_doors, flushed)
+
+        if self._secondary is not None:
+            self._secondary.applied_all(applied)
+        else:
+            applied()
+
+    def close(self) -> None:
+        """End at once (the worker exits)."""
+        self._close_stream("the worker ends")
+        self._close_trees()
+
+    def _sync_doors(self) -> None:
+        for fd in self._context.door_fds:
+            syncfs(fd)
+
+    def _close_stream(self, reason: str) -> None:
+        self._closed = True
+        self._end_transfers()
+        if self._redial is not None:
+            self._redial.cancel()
+        if self._attempt is not None:
+            self._attempt.cancel()
+            self._attempt = None
+        if self._live is not None:
+            live, self._live = self._live, None
+            live.close(reason)
+
+    def _close_trees(self) -> None:
+        if self._secondary is not None:
+            self._secondary.close()
+            self._secondary = None
+        for tree in self._trees:
+            tree.close()
+        self._trees = []
+
+    def alive(self) -> messages.Alive:
+        heard = self._live is not None and self._live.heard_within(1.5)
+        transfers = self._transfers
+        progress = None if transfers is None else transfers.coordinator.progress
+        return messages.Alive(
+            peer_heard=heard and self._secondary is not None,
+            held=0,
+            in_flight=0,
+            replicated_bytes=0 if self._secondary is None else self._secondary.replicated_bytes,
+            progress=None if progress is None else self._context.progress_fields(progress),
+        )
+
+
+class Transfers:
+    """The target's transfer threads: one connection each, ended together."""
+
+    def __init__(
+        self,
+        context: Context,
+        hello: Hello,
+        count: int,
+        aside: Aside | None,
+        on_failed: Callable[[str, bool], None],
+    ) -> None:
+        self._context = context
+        self._hello = hello
+        self._on_failed = on_failed
+        self._closed = False
+        self._targets: list[Target] = []
+        self._lock = threading.Lock()
+        self.coordinator = Coordinator(context.door_fds, aside, acl=context.setup.acl)
+        for number in range(count):
+            threading.Thread(target=self._run, name=f"transfer-{number}", daemon=True).start()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            for target in self._targets:
+                target.abort()
+        for folder, count in self.coordinator.kept_aside():
+            self._context.log(
+                "reintegre", "E", f"{count} files that would have been lost are kept in {folder}"
+            )
+
+    def _run(self) -> None:
+        setup = self._context.setup
+        try:
+            stream = connect_blocking(
+                setup.dial,
+                bytes.fromhex(setup.key),
+                self._hello,
+                TRANSFER_TIMEOUT_S,
+                source_address=setup.listen[0],
+            )
+            target = Target(self.coordinator, stream)
+            with self._lock:
+                if self._closed:
+                    stream.close()
+                    return
+                self._targets.append(target)
+            target.serve()
+        except (SafekitError, OSError) as error:
+            reason, fatal = str(error), bool(getattr(error, "fatal", False))
+            self._context.loop.post(lambda: self._failed(reason, fatal))
+
+    def _failed(self, reason: str, fatal: bool) -> None:
+        if not self._closed:
+            self._on_failed(reason, fatal)

@@ -1,0 +1,236 @@
+"""The worker process: composes mount, data plane and streams on one loop, obeys the daemon.
+
+It decides nothing: it carries out orders of `messages.py` and reports. An order of a lower
+epoch than one already seen is ignored (protocol 4.0). When the daemon is gone, it is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from typing import assert_never
+
+from safepy.errors import SafekitError
+from safepy.host.loop import Loop
+from safepy.net.peer import Listener, SecureStream
+from safepy.wire.secure import Hello
+from safepy.worker import messages
+from safepy.worker.common import Context
+from safepy.worker.control import Control
+from safepy.worker.following import Following
+from safepy.worker.messages import Order
+from safepy.worker.serving import Serving
+
+CONTROL_FD = 3
+ALIVE_INTERVAL_S = 1.0
+#: Threads of a resynchronisation must not keep the loop from its turn for long.
+SWITCH_INTERVAL_S = 0.0005
+
+
+class Worker:
+    """One module's data path. Roles: idle, serving, following; never two at once."""
+
+    def __init__(self, loop: Loop, sock: socket.socket) -> None:
+        self._loop = loop
+        self._control = Control(loop, sock, self._order, self._daemon_gone)
+        self._context: Context | None = None
+        self._listener: Listener | None = None
+        self._serving: Serving | None = None
+        self._following: Following | None = None
+        self._epoch = 0
+
+    # -- orders ------------------------------------------------------------------------------------
+
+    def _order(self, order: Order) -> None:
+        if isinstance(order, messages.Setup):
+            self._try(order.step_id, lambda: self._set_up(order))
+            return
+        if isinstance(order, messages.Exit):
+            self._exit(order)
+            return
+        if order.epoch < self._epoch:
+            return
+        self._epoch = order.epoch
+        serving, following = self._serving, self._following
+        match order:
+            case messages.Serve():
+                self._try(order.step_id, lambda: self._serve(order))
+            case messages.OpenGate():
+                if serving is not None:
+                    serving.open_gate(order)
+            case messages.CloseGate():
+                if serving is not None:
+                    serving.close_gate()
+            case messages.Quiesce():
+                if serving is not None:
+                    serving.quiesce(self._answer(order.step_id))
+                else:
+                    self._done(order.step_id, True, "")
+            case messages.Demote():
+                self._try(order.step_id, self._demote)
+            case messages.ReleaseHeld():
+                if serving is not None:
+                    serving.release(order)
+            case messages.AllowFollower():
+                if serving is not None:
+                    serving.allow_follower(order)
+            case messages.Join():
+                if serving is not None:
+                    serving.join(order)
+            case messages.Follow():
+                self._try(order.step_id, lambda: self._follow(order))
+            case messages.Adopted():
+                if following is not None:
+                    following.adopted(order)
+            case messages.StopFollowing():
+                self._stop_following(order)
+            case messages.ModifiedRecorded():
+                if serving is not None:
+                    serving.modified_recorded()
+            case _:
+                assert_never(order)
+
+    def _set_up(self, setup: messages.Setup) -> None:
+        door_fds = [os.open(door, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for door in setup.doors]
+        self._context = Context(self._loop, setup, door_fds, self._control.report)
+        self._listener = Listener(
+            self._loop,
+            setup.listen,
+            bytes.fromhex(setup.key),
+            on_stream=self._offered,
+            log=lambda text: self._log("I", text),
+        )
+        self._loop.call_later(ALIVE_INTERVAL_S, self._alive)
+
+    def _serve(self, order: messages.Serve) -> None:
+        if self._serving is not None:
+            return  # already true
+        assert self._context is not None
+        assert self._following is None, "Serve while following"
+        serving = Serving(self._context, order.epoch)
+        try:
+            serving.mount()
+        except (OSError, SafekitError):
+            serving.close()
+            raise
+        self._serving = serving
+
+    def _demote(self) -> None:
+        if self._serving is not None:
+            serving, self._serving = self._serving, None
+            serving.close()
+
+    def _follow(self, order: messages.Follow) -> None:
+        assert self._context is not None
+        assert self._serving is None, "Follow while serving"
+        if self._following is not None:
+            self._following.close()
+        self._following = Following(self._context, order)
+
+    def _stop_following(self, order: messages.StopFollowing) -> None:
+        if self._following is None:
+            self._done(order.step_id, True, "")
+            return
+        following, self._following = self._following, None
+        following.stop(self._answer(order.step_id))
+
+    def _exit(self, order: messages.Exit) -> None:
+        self._close()
+        self._done(order.step_id, True, "")
+        self._loop.stop()
+
+    # -- streams that come in ---------------------------------------------------------------------
+
+    def _offered(self, hello: Hello, stream: SecureStream) -> None:
+        """An authenticated connection of the peer's worker: take it or say why not."""
+        assert self._context is not None
+        setup = self._context.setup
+        if hello.module != setup.module or hello.node != setup.peer:
+            stream.refuse(f"this is module {setup.module} of {setup.node}, peer {setup.peer}")
+        elif self._serving is None:
+            stream.refuse("this node does not serve")
+        elif hello.purpose == "live":
+            self._offered_live(self._serving, hello, stream)
+        elif hello.purpose == "transfer":
+            stream.welcome()
+            self._serving.transfer_offered(stream.detach(), hello.stream_id)
+        else:
+            stream.refuse(f"unknown purpose {hello.purpose!r}")
+
+    def _offered_live(self, serving: Serving, hello: Hello, stream: SecureStream) -> None:
+        objection = serving.follower_objection(hello.epoch)
+        if objection:
+            stream.refuse(objection)
+            if hello.epoch > serving.epoch:
+                self._control.report(messages.GateStale(hello.epoch))
+            return
+        stream.welcome()
+        serving.take_follower(stream)
+
+    # -- reports ------------------------------------------------------------------------------------
+
+    def _alive(self) -> None:
+        if self._serving is not None:
+            self._control.report(self._serving.alive())
+        elif self._following is not None:
+            self._control.report(self._following.alive())
+        else:
+            self._control.report(messages.Alive(False, 0, 0, 0))
+        self._loop.call_later(ALIVE_INTERVAL_S, self._alive)
+
+    def _done(self, step_id: int, ok: bool, detail: str) -> None:
+        self._control.report(messages.Done(step_id, ok, detail))
+
+    def _answer(self, step_id: int) -> Callable[[bool, str], None]:
+        return lambda ok, detail: self._done(step_id, ok, detail)
+
+    def _log(self, level: str, text: str) -> None:
+        self._control.report(messages.Log("nfsbox", level, text))
+
+    def _try(self, step_id: int, work: Callable[[], None]) -> None:
+        """Carry out a step; what the machine refuses is a sentence for the daemon, not a crash."""
+        try:
+            work()
+        except (OSError, SafekitError) as error:
+            self._done(step_id, False, str(error))
+        else:
+            self._done(step_id, True, "")
+
+    # -- the end ------------------------------------------------------------------------------------
+
+    def _close(self) -> None:
+        self._demote()
+        if self._following is not None:
+            self._following.close()
+            self._following = None
+        if self._listener is not None:
+            self._listener.close()
+
+    def _daemon_gone(self) -> None:
+        """Without a daemon nothing may be answered: die now, the dead mount protects the files."""
+        os._exit(1)
+
+
+def main() -> None:
+    """Run until the daemon says so, or is gone."""
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    # A terminal's or systemd's signal is for the daemon, which then gives the order.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    loop = Loop()
+    Worker(loop, socket.socket(fileno=CONTROL_FD))
+    try:
+        loop.run()
+    except Exception:
+        # A bug: no answer may leave this process any more. The daemon reads this on stderr.
+        traceback.print_exc()
+        os._exit(70)
+    os._exit(0)

@@ -1,0 +1,307 @@
+"""The worker of the node that runs the application: mounts, gate, the secondary's stream.
+
+Life: mounted with the gate closed → ALONE (answers at once) → a follower is brought up to date
+(`synchronise.py`) → PRIM (answers when the secondary has the operation) → the stream is lost:
+everything is *held* until the daemon has made it durable that the secondary is behind.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from safepy.core.replica.ops import Op
+from safepy.dataplane.gate import GateKeeper
+from safepy.dataplane.primary import Primary
+from safepy.errors import PeerError
+from safepy.fuse.operations import Filesystem
+from safepy.fuse.session import Session
+from safepy.host.loop import Loop
+from safepy.model import Gate
+from safepy.net.peer import BlockingStream, SecureStream
+from safepy.storage.backing import Tree
+from safepy.wire import replication as wire
+from safepy.worker import messages
+from safepy.worker.common import Context, in_thread, sync_path
+from safepy.worker.synchronise import Synchronisation
+
+#: How often the age of the oldest unanswered operation is looked at.
+WATCH_INTERVAL_S = 1.0
+
+
+class Serving:
+    """Role of a worker between `Serve` and `Demote`."""
+
+    def __init__(self, context: Context, epoch: int) -> None:
+        self._context = context
+        self._loop: Loop = context.loop
+        self.epoch = epoch
+        self._setup = context.setup
+        self._trees = [
+            Tree(os.dup(fd), index, self._setup.acl) for index, fd in enumerate(context.door_fds)
+        ]
+        self.gate = GateKeeper()
+        self.primary = Primary(
+            self._loop,
+            self._trees,
+            self.gate,
+            on_first_modification=self._first_modification,
+            on_fault=self._local_fault,
+        )
+        self._sessions: list[Session] = []
+        self._live: SecureStream | None = None
+        self._follower_allowed = False
+        self._keep_aside = False
+        self._sync: Synchronisation | None = None
+        self._joining = False
+        self._joined = False
+        self._join: messages.Join | None = None
+        self._closed = False
+        self._loop.call_later(WATCH_INTERVAL_S, self._watch)
+
+    # -- the mount ----------------------------------------------------------------------------
+
+    def mount(self) -> None:
+        """Mount every directory over its cover. Raises LocalFault or OSError."""
+        for index, path in enumerate(self._setup.paths):
+            session = Session(path, self._setup.acl)
+            session.mount()
+            self._sessions.append(session)
+            filesystem = Filesystem(session, index, self._trees[index], self.primary)
+            self._loop.add_reader(session.fd, lambda s=session, f=filesystem: s.serve(f.handle))
+
+    def close(self) -> None:
+        """Gate closed, what is held fails with EIO, mounts gone (the cover shows)."""
+        if self._closed:
+            return
+        self._closed = True
+        self.gate.close()
+        self._drop_follower("demoted")
+        self.primary.fail_held()
+        for session in self._sessions:
+            self._loop.remove_reader(session.fd)
+            session.unmount(abort=True)
+        self.primary.close()
+        for tree in self._trees:
+            tree.close()
+
+    # -- orders about the gate -----------------------------------------------------------------
+
+    def open_gate(self, order: messages.OpenGate) -> None:
+        mode = Gate(order.mode)
+        if mode is Gate.PRIM and not self._joined:
+            return  # a renewal that crossed the loss of the stream: stay held
+        if mode is Gate.ALONE and self._joined:
+            return
+        self.epoch = order.epoch
+        self.gate.open(mode, order.epoch, order.deadline_boottime_s)
+        self.primary.kick()
+
+    def close_gate(self) -> None:
+        self.gate.close()
+
+    def release(self, order: messages.ReleaseHeld) -> None:
+        """Go on ALONE: what was held is answered with success (the record is durable)."""
+        self.epoch = order.epoch
+        self._joined = self._joining = False
+        self.gate.open(Gate.ALONE, order.epoch, order.deadline_boottime_s)
+        self.primary.release()
+
+    def quiesce(self, done: Callable[[bool, str], None]) -> None:
+        """Writeback of mapped pages, then no new modification, then both nodes flushed."""
+
+        def written_back(error: str) -> None:
+            if error:
+                self._context.log("nfsbox", "W", f"writeback before the hand-over: {error}")
+            self.primary.drain(drained)
+
+        def drained() -> None:
+            self.gate.close_to_new()
+            self.primary.flush_everything(lambda errno: done(errno == 0, _errno_text(errno)))
+
+        def work() -> None:
+            for path in self._setup.paths:
+                sync_path(path)
+
+        in_thread(self._loop, "quiesce", work, written_back)
+
+    # -- the follower ----------------------------------------------------------------------------
+
+    def allow_follower(self, order: messages.AllowFollower) -> None:
+        self._follower_allowed = True
+        self._keep_aside = order.keep_aside
+
+    def follower_objection(self, epoch: int) -> str:
+        """Why the peer's live stream cannot be taken now; "" when it can."""
+        if self._closed or not self._follower_allowed:
+            return "not serving a follower yet"
+        if self._joined or self._joining:
+            return "a hand-over is under way"
+        if epoch != self.epoch:
+            return f"epoch {epoch} offered, this node serves in {self.epoch}"
+        return ""
+
+    def take_follower(self, stream: SecureStream) -> None:
+        """Bring the peer up to date over this new stream."""
+        self._drop_follower("a new connection of the follower replaces this one")
+        self._live = stream
+        stream.on_messages = self._received
+        stream.on_closed = lambda reason: self._live_closed(stream, reason)
+        self._sync = Synchronisation(
+            self._loop,
+            self.primary,
+            self._context.door_fds,
+            stream,
+            self._setup.transfers,
+            self._keep_aside,
+            self._setup.acl,
+            self,
+            lambda level, text: self._context.log("reintegre", level, text),
+        )
+
+    def transfer_offered(self, stream: BlockingStream, stream_id: str) -> None:
+        if self._sync is not None and self._sync.stream_id == stream_id:
+            self._sync.transfer_opened(stream)
+        else:
+            stream.close()
+
+    def caught_up(self) -> None:
+        """From `Synchronisation`: trees equal and flushed, writes held."""
+        self._joining = True
+        self._context.report(messages.CaughtUp(self.epoch))
+
+    def failed(self, reason: str, fatal: bool) -> None:
+        """From `Synchronisation`: writers go on ALONE; the follower dials again."""
+        self._sync = None
+        self.primary.unhold()
+        self._close_live(reason)
+        self._context.report(messages.ResyncFailed(self.epoch, reason, fatal))
+
+    def join(self, order: messages.Join) -> None:
+        """The daemon's record is durable: the follower may adopt."""
+        if self._live is None or not self._joining:
+            return  # lost meanwhile; `ReplicaLost` is on its way or was told
+        self._join = order
+        self._live.send(
+            wire.encode(wire.Adopt(order.epoch, order.gen, order.base, tuple(order.history)))
+        )
+
+    def _adopt_done(self, epoch: int) -> None:
+        if self._join is None or self._live is None or epoch != self._join.epoch:
+            raise PeerError(f"adoption of epoch {epoch} that was not asked for")
+        self.epoch = epoch
+        self._joining, self._joined, self._join = False, True, None
+        if self._sync is not None:
+            self._sync.close()
+            self._sync = None
+        self.gate.change_mode(Gate.PRIM, epoch)
+        self.primary.connect(self._send_op)
+        self.primary.unhold()
+        self._context.report(messages.Joined(epoch))
+
+    def _send_op(self, seq: int, tree: int, op: Op) -> None:
+        assert self._live is not None
+        self._live.send(wire.encode(wire.Apply(seq, tree, op)))  # type: ignore[arg-type]
+
+    # -- the live stream ---------------------------------------------------------------------------
+
+    def _received(self, batch: list[bytes]) -> None:
+        try:
+            for data in batch:
+                self._message(wire.decode(data))
+        except PeerError as error:
+            self._close_live(str(error))
+            self._lost(str(error))
+
+    def _message(self, message: wire.AnyMessage) -> None:
+        match message:
+            case wire.Ack(seq):
+                self.primary.acknowledged(seq)
+            case wire.Completed(seq, errno):
+                self.primary.completed(seq, errno)
+            case wire.Flushed(number):
+                if self._sync is not None:
+                    self._sync.flushed(number)
+            case wire.AdoptDone(epoch):
+                self._adopt_done(epoch)
+            case wire.SyncFailed(reason, fatal):
+                if self._sync is not None:
+                    self._sync.abandon(reason, fatal)
+            case wire.Fault(_, text):
+                self._close_live(f"the secondary cannot follow: {text}")
+                self._lost(f"the secondary cannot follow: {text}")
+            case wire.Bye(reason):
+                self._close_live(reason)
+                self._lost(reason)
+            case _:
+                raise PeerError(f"{type(message).__name__} is not for a primary")
+
+    def _live_closed(self, stream: SecureStream, reason: str) -> None:
+        if stream is self._live:
+            self._live = None
+            self._lost(reason)
+
+    def _lost(self, reason: str) -> None:
+        """The stream is gone. Held until the daemon decides, unless we were ALONE anyway."""
+        if self._closed:
+            return
+        if self._joined or self._joining:
+            self.primary.hold()
+            self.primary.disconnect()
+            self._joined = self._joining = False
+            self._join = None
+            if self._sync is not None:
+                self._sync.close()
+                self._sync = None
+            self._context.report(messages.ReplicaLost(self.epoch, reason))
+        elif self._sync is not None:
+            self._sync.abandon(reason)
+
+    def _close_live(self, reason: str) -> None:
+        if self._live is not None:
+            live, self._live = self._live, None
+            live.close(reason)
+
+    def _drop_follower(self, reason: str) -> None:
+        if self._sync is not None:
+            self._sync.close()
+            self._sync = None
+            self.primary.unhold()
+        self._close_live(reason)
+
+    def _watch(self) -> None:
+        """A secondary that takes bytes but acknowledges nothing is lost as well (4.4)."""
+        if self._closed:
+            return
+        limit_s = self._setup.locktimeout_s
+        if self._joined and self.primary.oldest_unanswered_s(self._loop.now_s) > limit_s:
+            reason = f"no acknowledgement for {limit_s:.0f} s (locktimeout)"
+            self._close_live(reason)
+            self._lost(reason)
+        self._loop.call_later(WATCH_INTERVAL_S, self._watch)
+
+    # -- reports -------------------------------------------------------------------------------------
+
+    def modified_recorded(self) -> None:
+        self.primary.modified_recorded()
+
+    def _first_modification(self) -> None:
+        self._context.report(messages.FirstModification(self.epoch))
+
+    def _local_fault(self, reason: str) -> None:
+        self._context.report(messages.DiskFault(self.epoch, "OUTDATED", reason))
+
+    def alive(self) -> messages.Alive:
+        heard = self._live is not None and self._live.heard_within(1.5)
+        progress = self._sync.progress if self._sync is not None else None
+        return messages.Alive(
+            peer_heard=heard and self._joined,
+            held=self.primary.held,
+            in_flight=self.primary.in_flight,
+            replicated_bytes=self.primary.replicated_bytes,
+            progress=None if progress is None else self._context.progress_fields(progress),
+        )
+
+
+def _errno_text(errno: int) -> str:
+    return "" if errno == 0 else f"flush failed: {os.strerror(errno)}"
