@@ -1,0 +1,127 @@
+"""A small SQLite file with a writer thread of its own.
+
+Logs and resources are written from the daemon's loop, and a slow disk must not silence the
+heartbeats: `submit` only queues. The queue is bounded (protocol S26): what does not fit is
+dropped and counted. A disk that refuses to write costs log lines, never the service.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+Job = Callable[[sqlite3.Connection], None]
+
+_QUEUE_MAX = 10_000
+_BATCH_MAX = 500
+_BUSY_TIMEOUT_S = 5.0
+_COMPLAIN_EVERY_S = 60.0
+
+log = logging.getLogger(__name__)
+
+
+class Database:
+    """Writes jobs in the order they were submitted, many to a commit when they come fast."""
+
+    def __init__(self, path: str, schema: str) -> None:
+        self.path = path
+        self.dropped = 0
+        self._schema = schema
+        self._jobs: queue.Queue[Job | None] = queue.Queue(_QUEUE_MAX)
+        self._complained_at = -_COMPLAIN_EVERY_S
+        self._thread = threading.Thread(
+            target=self._work, name=f"database {os.path.basename(path)}", daemon=True
+        )
+        self._thread.start()
+
+    def submit(self, job: Job) -> None:
+        """Have `job` carried out soon; never blocks."""
+        try:
+            self._jobs.put_nowait(job)
+        except queue.Full:
+            self.dropped += 1
+
+    def flush(self, timeout_s: float = 5.0) -> bool:
+        """Wait until everything submitted before is on disk; False if it took too long."""
+        done = threading.Event()
+        self.submit(lambda _: done.set())
+        return done.wait(timeout_s)
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Write what is queued and end, within the time."""
+        with contextlib.suppress(queue.Full):
+            self._jobs.put(None, timeout=timeout_s)
+        self._thread.join(timeout_s)
+
+    def _work(self) -> None:
+        connection: sqlite3.Connection | None = None
+        while True:
+            batch, last = self._take()
+            try:
+                if connection is None:
+                    connection = self._connect()
+                with connection:
+                    for job in batch:
+                        job(connection)
+            except (sqlite3.Error, OSError) as error:
+                self._complain(error, len(batch))
+                connection = self._give_up(connection)
+            if last:
+                self._give_up(connection)
+                return
+
+    def _take(self) -> tuple[list[Job], bool]:
+        batch: list[Job] = []
+        job = self._jobs.get()
+        while job is not None:
+            batch.append(job)
+            if len(batch) >= _BATCH_MAX:
+                return batch, False
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                return batch, False
+        return batch, True
+
+    def _connect(self) -> sqlite3.Connection:
+        os.makedirs(os.path.dirname(self.path), mode=0o755, exist_ok=True)
+        connection = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT_S)
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.executescript(self._schema)
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
+
+    @staticmethod
+    def _give_up(connection: sqlite3.Connection | None) -> None:
+        if connection is not None:
+            connection.close()
+
+    def _complain(self, error: Exception, lost: int) -> None:
+        self.dropped += lost
+        now = time.monotonic()
+        if now - self._complained_at >= _COMPLAIN_EVERY_S:
+            self._complained_at = now
+            log.warning("%s cannot be written, %d entries lost: %s", self.path, lost, error)
+
+
+@contextlib.contextmanager
+def reading(path: str) -> Iterator[sqlite3.Connection | None]:
+    """The file opened for reading only, also without the daemon; None if there is none."""
+    if not os.path.exists(path):
+        yield None
+        return
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=_BUSY_TIMEOUT_S)
+    try:
+        yield connection
+    finally:
+        connection.close()

@@ -1,0 +1,113 @@
+"""The heartbeat datagram: a `model.Beat`, sealed (protocol 9, S1 to S4).
+
+Clear header (magic, version, session, lane number, counter), authenticated; then the beat as
+msgpack under AES-GCM. The key is the cluster key's, for one module, one sender and one session;
+the nonce is lane number and counter, which the sender never repeats in a session.
+
+Only authenticity is decided here. Whether a beat is fresh, or a replay, is decided by
+`core/links.py`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import OrderedDict
+from dataclasses import replace
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from safepy.errors import PeerError
+from safepy.model import Beat
+
+VERSION = 1
+SESSION_BYTES = 16
+DATAGRAM_BYTES_MAX = 16 * 1024
+LANES_MAX = 255
+
+_MAGIC = b"SFKB"
+_HEADER = struct.Struct(f">4sB{SESSION_BYTES}sBQ")
+_TAG_BYTES = 16
+_KEYS_MAX = 4
+_ENCODE = msgspec.msgpack.Encoder().encode
+_DECODER = msgspec.msgpack.Decoder(Beat)
+
+
+class Sealer:
+    """Seals the beats of one run of one node. `session` is 32 hexadecimal digits."""
+
+    def __init__(self, cluster_key: bytes, module: str, sender: str, session: str) -> None:
+        self._session = bytes.fromhex(session)
+        if len(self._session) != SESSION_BYTES:
+            raise ValueError(f"a session has {SESSION_BYTES} bytes")
+        self._cipher = AESGCM(_key(cluster_key, module, sender, self._session))
+
+    def seal(self, lane_number: int, beat: Beat) -> bytes:
+        """The datagram. A beat's counter must be above that of every beat sealed before."""
+        header = _HEADER.pack(_MAGIC, VERSION, self._session, lane_number, beat.counter)
+        body = _ENCODE(beat)
+        if len(header) + len(body) + _TAG_BYTES > DATAGRAM_BYTES_MAX:
+            # Too many resources must not silence the node: what decides goes first.
+            body = _ENCODE(replace(beat, view=replace(beat.view, resources=())))
+        return header + self._cipher.encrypt(_nonce(lane_number, beat.counter), body, header)
+
+
+class Opener:
+    """Opens the beats of one sender, whatever its session."""
+
+    def __init__(self, cluster_key: bytes, module: str, sender: str) -> None:
+        self._cluster_key = cluster_key
+        self._module = module
+        self._sender = sender
+        # Keys of sessions that proved themselves; the oldest goes.
+        self._ciphers: OrderedDict[bytes, AESGCM] = OrderedDict()
+
+    def open(self, lane_number: int, datagram: bytes) -> Beat:
+        """The beat that came in on this lane. Raises PeerError for anything but an authentic
+        datagram of this sender, module, lane and version; no other exception."""
+        if not _HEADER.size + _TAG_BYTES <= len(datagram) <= DATAGRAM_BYTES_MAX:
+            raise PeerError("heartbeat of a wrong size")
+        magic, version, session, lane, counter = _HEADER.unpack_from(datagram)
+        if magic != _MAGIC or version != VERSION:
+            raise PeerError("no heartbeat of this version")
+        if lane != lane_number:
+            raise PeerError("heartbeat of another lane")
+        cipher = self._ciphers.get(session)
+        known = cipher is not None
+        if cipher is None:
+            cipher = AESGCM(_key(self._cluster_key, self._module, self._sender, session))
+        header, sealed = datagram[: _HEADER.size], datagram[_HEADER.size :]
+        try:
+            body = cipher.decrypt(_nonce(lane, counter), sealed, header)
+        except InvalidTag:
+            raise PeerError("heartbeat that is not authentic") from None
+        if not known:
+            self._remember(session, cipher)
+        return _decode(body, session, counter, self._sender)
+
+    def _remember(self, session: bytes, cipher: AESGCM) -> None:
+        self._ciphers[session] = cipher
+        while len(self._ciphers) > _KEYS_MAX:
+            self._ciphers.popitem(last=False)
+
+
+def _decode(body: bytes, session: bytes, counter: int, sender: str) -> Beat:
+    try:
+        beat = _DECODER.decode(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise PeerError("heartbeat with a body that is none") from error
+    if beat.session != session.hex() or beat.counter != counter or beat.view.node != sender:
+        raise PeerError("heartbeat whose body contradicts its header")
+    return beat
+
+
+def _key(cluster_key: bytes, module: str, sender: str, session: bytes) -> bytes:
+    info = b"heartbeat 1|" + module.encode() + b"|" + sender.encode()
+    return HKDF(algorithm=SHA256(), length=32, salt=session, info=info).derive(cluster_key)
+
+
+def _nonce(lane_number: int, counter: int) -> bytes:
+    return struct.pack(">IQ", lane_number, counter)
