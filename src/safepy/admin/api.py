@@ -186,7 +186,13 @@ _TABLE = (
     Verb("record", lambda m, c: m.record(c.module), answer=JsonObject, changes=False),
     Verb(
         "action",
-        lambda m, c: m.action(c.module, c.args.action, c.who, c.args.identity, c.args.fullsync),
+        lambda m, c: m.action(
+            c.module,
+            c.args.action,
+            c.args.identity or c.who,
+            c.args.identity,
+            c.args.fullsync,
+        ),
         Act,
     ),
     Verb("shutdown", lambda m, c: m.shutdown(c.who), module="none", limit_s=_LONG_S),

@@ -12,6 +12,8 @@ import msgspec
 
 from safepy.errors import RequestRefused
 
+#: Where the socket lies below SAFEVAR; its folder is 0700 (S12).
+SOCKET = "run/safeadmin.sock"
 #: The longest request; a file's content never travels here, only its path.
 MAX_REQUEST_BYTES = 256 * 1024
 #: The longest reply: the state of many modules with all their resources.
@@ -22,12 +24,14 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     """One wish. `args` are checked against the verb's own type by `admin.api`.
 
     `user` names who asks, for the log; believed only from root, who may speak for others.
+    `argv` is what was typed, for the command log.
     """
 
     verb: str
     module: str = ""
     args: dict[str, Any] = {}
     user: str = ""
+    argv: list[str] = []
 
 
 class Reply(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -1,0 +1,125 @@
+"""What the command line calls: one connection, one request, one reply. Blocking, no asyncio."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from safepy.admin.api import VERBS
+from safepy.errors import DaemonAbsent, RequestRefused, SafekitError
+from safepy.wire.admin import MAX_REPLY_BYTES, Request, decode_reply, encode_request
+
+#: How long a command waits for a daemon that is just being started.
+WAIT_S = 10.0
+_RETRY_S = 0.1
+_CHUNK_BYTES = 64 * 1024
+
+
+class Client:
+    """Asks the daemon behind the socket at `path`.
+
+    `argv` is what was typed, for the command log. `wait_s` is how long to wait for a daemon
+    that does not listen yet; meanwhile dots go to standard error.
+    """
+
+    def __init__(self, path: str, argv: Sequence[str] = (), wait_s: float = WAIT_S) -> None:
+        self._path = path
+        self._argv = [text.encode("utf-8", "backslashreplace").decode() for text in argv]
+        self._wait_s = wait_s
+
+    def call(self, verb: str, module: str = "", **args: Any) -> Any:
+        """The answer, as the type that `admin.api.VERBS` names for this verb.
+
+        Raises:
+            DaemonAbsent: nobody listens, or it ended before it answered.
+            SafekitError: what the daemon refused, in its words.
+        """
+        known = VERBS[verb]
+        line = encode_request(Request(verb=verb, module=module, args=args, argv=self._argv))
+        with self._connect() as connection:
+            reply = decode_reply(_exchange(connection, line, known.limit_s))
+        if not reply.ok:
+            failure = SafekitError(reply.error, reply.hint)
+            failure.exit_code = reply.exit_code or 1
+            raise failure
+        if known.answer is None:
+            return None
+        try:
+            return msgspec.convert(reply.data, known.answer)
+        except msgspec.ValidationError as error:
+            raise RequestRefused(
+                f"safeadmin gave an answer of another version: {error}",
+                "restart it: systemctl restart safeadmin",
+            ) from None
+
+    def _connect(self) -> socket.socket:
+        """A connection, after waiting for the daemon if need be (reference 13.10)."""
+        deadline = time.monotonic() + self._wait_s
+        dots = 0.0
+        waiting = False
+        try:
+            while True:
+                connection = self._try()
+                if connection is not None:
+                    return connection
+                now = time.monotonic()
+                if now >= deadline:
+                    raise DaemonAbsent(
+                        "safeadmin administrator daemon not running", "systemctl start safeadmin"
+                    )
+                if now >= dots:
+                    sys.stderr.write("." if waiting else "Waiting for safeadmin .")
+                    sys.stderr.flush()
+                    waiting, dots = True, now + 1.0
+                time.sleep(min(_RETRY_S, deadline - now))
+        finally:
+            if waiting:
+                sys.stderr.write("\n")
+
+    def _try(self) -> socket.socket | None:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(2.0)
+            connection.connect(self._path)
+        except PermissionError:
+            connection.close()
+            raise RequestRefused("permission denied", "safekit commands are for root") from None
+        except (FileNotFoundError, ConnectionRefusedError, BlockingIOError, TimeoutError):
+            connection.close()  # not there yet, or too busy to accept
+            return None
+        except OSError:
+            connection.close()
+            raise
+        return connection
+
+
+def _exchange(connection: socket.socket, line: bytes, limit_s: float) -> bytes:
+    """Send the line and return the reply's, within `limit_s`."""
+    deadline = time.monotonic() + limit_s
+    received = bytearray()
+    try:
+        connection.sendall(line)
+        while not received.endswith(b"\n"):
+            connection.settimeout(max(0.001, deadline - time.monotonic()))
+            chunk = connection.recv(_CHUNK_BYTES)
+            if not chunk:
+                raise ConnectionResetError
+            received += chunk
+            if len(received) > MAX_REPLY_BYTES:
+                raise RequestRefused("safeadmin gave an answer without end")
+    except TimeoutError:
+        raise DaemonAbsent(
+            f"safeadmin did not answer within {limit_s:g} seconds",
+            "the command may still be under way: see safekit state",
+        ) from None
+    except (ConnectionResetError, BrokenPipeError):
+        raise DaemonAbsent(
+            "safeadmin ended before it answered",
+            "whether the command was carried out shows safekit state",
+        ) from None
+    return bytes(received)
