@@ -1,0 +1,262 @@
+"""The daemon's end of a worker process: start it, speak with it, notice its death (F16, F35b).
+
+The worker gets one end of a SOCK_SEQPACKET socket pair as descriptor 3 and nothing else of ours.
+When this process dies the other end sees EOF and the worker ends itself; a worker that outlived an
+earlier daemon all the same (frozen) is killed before a new one starts, by the pid and start
+time noted in the module's state folder (F16b).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from safepy.errors import LocalFault
+from safepy.worker import messages
+
+CONTROL_FD = 3
+MESSAGE_BYTES_MAX = 64 * 1024
+#: Reports `Alive` come once a second: less patience than this would kill healthy workers.
+SILENCE_S_MIN = 2.5
+_WATCH_EVERY_S = 0.25
+_ORDERS_MAX = 1_000
+_OLD_WORKER_LIMIT_S = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class WorkerHandle:
+    """One running worker.
+
+    `on_report` gets everything it says; `on_death` is called once, with a reason, when it ends by
+    whatever way (the owner knows whether that was wanted). `silence_s`: how long it may say
+    nothing before it is killed.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        pid_path: str,
+        silence_s: float,
+        on_report: Callable[[messages.Report], None],
+        on_death: Callable[[str], None],
+    ) -> None:
+        self._module = module
+        self._pid_path = pid_path
+        self._silence_s = max(silence_s, SILENCE_S_MIN)
+        self._on_report = on_report
+        self._on_death = on_death
+        self._loop = asyncio.get_running_loop()
+        self._ended = asyncio.Event()
+        self._waiting: deque[bytes] = deque()
+        self._reason = ""
+        self._silent_s = 0.0
+        self._watch: asyncio.TimerHandle | None = None
+        self._sock: socket.socket
+        self._pid_fd = -1
+        self.pid = 0
+
+    @classmethod
+    async def start(
+        cls,
+        module: str,
+        pid_path: str,
+        silence_s: float,
+        on_report: Callable[[messages.Report], None],
+        on_death: Callable[[str], None],
+        argv: Sequence[str] = (sys.executable, "-m", "safepy.worker"),
+    ) -> WorkerHandle:
+        """Raises LocalFault when the process cannot be started or an old one does not die."""
+        await _end_old_worker(pid_path)
+        handle = cls(module, pid_path, silence_s, on_report, on_death)
+        handle._spawn(argv)
+        return handle
+
+    @property
+    def alive(self) -> bool:
+        return not self._ended.is_set()
+
+    def send(self, order: messages.Order) -> bool:
+        """Queue an order; orders arrive in the order of these calls. False: nobody is there."""
+        if not self.alive:
+            return False
+        self._waiting.append(messages.encode(order))
+        if len(self._waiting) > _ORDERS_MAX:
+            self.kill("it takes no orders")
+        else:
+            self._flush()
+        return True
+
+    def kill(self, reason: str) -> None:
+        """SIGKILL; `on_death` follows with `reason`."""
+        if self.alive:
+            self._reason = self._reason or reason
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pid_fd, signal.SIGKILL)
+
+    async def ended(self, timeout_s: float) -> bool:
+        """Wait for its end; False if it still runs after `timeout_s`."""
+        try:
+            await asyncio.wait_for(self._ended.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    def _spawn(self, argv: Sequence[str]) -> None:
+        ours, theirs = socket.socketpair(
+            socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        )
+        theirs.setblocking(True)
+        # posix_spawn instead of fork: this process has threads. All other descriptors are
+        # close-on-exec; dup2 takes that mark off the one that is handed over.
+        actions = [(os.POSIX_SPAWN_DUP2, theirs.fileno(), CONTROL_FD)]
+        try:
+            self.pid = os.posix_spawn(
+                argv[0], list(argv), os.environ, file_actions=actions, setpgroup=0
+            )
+        except OSError as error:
+            ours.close()
+            raise LocalFault(f"the worker cannot be started: {error}") from error
+        finally:
+            theirs.close()
+        self._sock = ours
+        self._pid_fd = os.pidfd_open(self.pid)
+        _note_pid(self._pid_path, self.pid)
+        self._loop.add_reader(self._sock, self._readable)
+        self._loop.add_reader(self._pid_fd, self._died)
+        self._watch = self._loop.call_later(_WATCH_EVERY_S, self._watch_silence)
+
+    def _flush(self) -> None:
+        while self._waiting:
+            try:
+                self._sock.send(self._waiting[0])
+            except BlockingIOError:
+                self._loop.add_writer(self._sock, self._flush)
+                return
+            except OSError:
+                # It is dying; its pidfd says so in a moment.
+                self._waiting.clear()
+                break
+            self._waiting.popleft()
+        self._loop.remove_writer(self._sock)
+
+    def _readable(self) -> None:
+        try:
+            data = self._sock.recv(MESSAGE_BYTES_MAX)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            # EOF: it closed its end, so it is of no use any more, dead or not.
+            self._loop.remove_reader(self._sock)
+            self.kill("it closed its control socket")
+            return
+        try:
+            report = messages.REPORT.decode(data)
+        except msgspec.MsgspecError as error:
+            self.kill(f"it said what cannot be understood: {error}")
+            return
+        self._silent_s = 0.0
+        self._on_report(report)
+
+    def _watch_silence(self) -> None:
+        """Counts turns of this loop, not time: while this process itself is frozen (F35),
+        nothing is held against the worker."""
+        self._silent_s += _WATCH_EVERY_S
+        if self._silent_s >= self._silence_s:
+            self.kill(f"it was silent for {self._silent_s:.1f} s")
+        self._watch = self._loop.call_later(_WATCH_EVERY_S, self._watch_silence)
+
+    def _died(self) -> None:
+        _, status = os.waitpid(self.pid, 0)
+        self._loop.remove_reader(self._pid_fd)
+        self._drain()
+        self._loop.remove_reader(self._sock)
+        self._loop.remove_writer(self._sock)
+        if self._watch is not None:
+            self._watch.cancel()
+        os.close(self._pid_fd)
+        self._sock.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._pid_path)
+        self._ended.set()
+        reason = _ending(status)
+        self._on_death(f"{self._reason}; {reason}" if self._reason else reason)
+
+    def _drain(self) -> None:
+        """What it said before it died is heard before its death is."""
+        with contextlib.suppress(OSError):
+            while data := self._sock.recv(MESSAGE_BYTES_MAX):
+                try:
+                    self._on_report(messages.REPORT.decode(data))
+                except msgspec.MsgspecError as error:
+                    self._reason = self._reason or f"it said what cannot be understood: {error}"
+                    return
+
+
+def _ending(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        return f"ended by {signal.Signals(number).name}"
+    return f"ended with code {os.WEXITSTATUS(status)}"
+
+
+def _note_pid(path: str, pid: int) -> None:
+    """For a later daemon: who the worker is. Best effort: without the note the worker still ends
+    by itself."""
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        with open(path, "w", encoding="ascii") as file:
+            file.write(f"{pid} {_start_time(pid)}\n")
+    except OSError as error:
+        log.warning("%s cannot be written: %s", path, error)
+
+
+def _start_time(pid: int) -> str:
+    """The kernel's start time: a pid is an identity only together with it."""
+    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+        return file.read().rpartition(")")[2].split()[19]
+
+
+async def _end_old_worker(pid_path: str) -> None:
+    try:
+        with open(pid_path, encoding="ascii") as file:
+            number, start = file.read().split()
+        pid = int(number)
+        pid_fd = os.pidfd_open(pid)
+    except (OSError, ValueError):
+        return
+    try:
+        with contextlib.suppress(OSError):
+            if _start_time(pid) != start:
+                return
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pid_fd, signal.SIGKILL)
+        log.warning("killed worker %d that outlived its daemon", pid)
+        if not await _readable_within(pid_fd, _OLD_WORKER_LIMIT_S):
+            raise LocalFault(f"worker {pid} of an earlier daemon does not die")
+    finally:
+        os.close(pid_fd)
+
+
+async def _readable_within(fd: int, limit_s: float) -> bool:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(fd, ready.set)
+    try:
+        await asyncio.wait_for(ready.wait(), limit_s)
+    except TimeoutError:
+        return False
+    finally:
+        loop.remove_reader(fd)
+    return True

@@ -1,0 +1,207 @@
+"""UDP heartbeat lanes: one stream for each network, bound to this node's address on it.
+
+A lane is either up (its local address exists and its socket is bound) or waits for its address
+to come back. Nothing that the network or the peer does ends it: refused, unreachable, a vanished
+interface and a blocked send are counted, and the lane goes on (dependencies 2.1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import logging
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import asyncio_dgram
+
+SEND_LIMIT_S = 1.0
+_ADDRESS_POLL_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LaneEnds:
+    """`local` is this node's address, `peer` the one the peer's datagrams come from."""
+
+    name: str
+    local: str
+    peer: str
+    port: int
+    #: Where the peer listens; the same port unless a test says otherwise.
+    peer_port: int = 0
+
+
+@dataclass(slots=True)
+class LaneCounters:
+    sent: int = 0
+    received: int = 0
+    foreign: int = 0
+    malformed: int = 0
+    send_errors: int = 0
+    receive_errors: int = 0
+    reopened: int = 0
+
+
+class Lane:
+    """One lane. `on_datagram` gets what the peer sent; `on_address` hears whether the local
+    address exists, first at the start and then at each change."""
+
+    def __init__(
+        self,
+        ends: LaneEnds,
+        on_datagram: Callable[[bytes], None],
+        on_address: Callable[[bool], None],
+        address_poll_s: float = _ADDRESS_POLL_S,
+    ) -> None:
+        self.ends = ends
+        self.counters = LaneCounters()
+        self._on_datagram = on_datagram
+        self._on_address = on_address
+        self._address_poll_s = address_poll_s
+        self._peer = ipaddress.ip_address(ends.peer)
+        self._pending: bytes | None = None
+        self._wake = asyncio.Event()
+        self._broken = asyncio.Event()
+        self._present: bool | None = None
+
+    def send(self, datagram: bytes) -> None:
+        """Send soon. A beat still waiting is replaced: only the newest is worth anything."""
+        self._pending = datagram
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Keep the lane up until cancelled."""
+        while True:
+            stream = await self._open()
+            if stream is None:
+                self._tell(False)
+                await asyncio.sleep(self._address_poll_s)
+                continue
+            self._tell(True)
+            try:
+                await self._serve(stream)
+            finally:
+                stream.close()
+            self.counters.reopened += 1
+
+    async def _open(self) -> asyncio_dgram.DatagramServer | None:
+        """A bound stream, or None while the address (or the port) is not to be had."""
+        family = socket.AF_INET6 if self._peer.version == 6 else socket.AF_INET
+        bound = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        bound.setblocking(False)
+        try:
+            bound.bind((self.ends.local, self.ends.port))
+        except OSError as error:
+            bound.close()
+            if self._present is not False:
+                log.warning(
+                    "lane %s: %s port %d cannot be used: %s",
+                    self.ends.name,
+                    self.ends.local,
+                    self.ends.port,
+                    error.strerror,
+                )
+            return None
+        stream = await asyncio_dgram.from_socket(bound)
+        assert isinstance(stream, asyncio_dgram.DatagramServer), "the socket is not connected"
+        return stream
+
+    async def _serve(self, stream: asyncio_dgram.DatagramServer) -> None:
+        """Both directions until the address goes or a send hangs; then the caller binds anew."""
+        self._broken.clear()
+        jobs = [
+            asyncio.create_task(job, name=f"lane {self.ends.name} {what}")
+            for job, what in (
+                (self._receive(stream), "receive"),
+                (self._send_all(stream), "send"),
+                (self._watch_address(), "address"),
+            )
+        ]
+        try:
+            done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
+            for job in done:
+                job.result()
+        finally:
+            for job in jobs:
+                job.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
+
+    async def _receive(self, stream: asyncio_dgram.DatagramServer) -> None:
+        while True:
+            try:
+                datagram, source = await stream.recv()
+            except OSError:
+                # The report of an earlier send; receiving goes on.
+                self.counters.receive_errors += 1
+                continue
+            except asyncio_dgram.TransportClosed:
+                return
+            if not isinstance(source, tuple) or ipaddress.ip_address(source[0]) != self._peer:
+                self.counters.foreign += 1
+                continue
+            self.counters.received += 1
+            self._on_datagram(datagram)
+
+    async def _send_all(self, stream: asyncio_dgram.DatagramServer) -> None:
+        target = (self.ends.peer, self.ends.peer_port or self.ends.port)
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            datagram, self._pending = self._pending, None
+            if datagram is None:
+                continue
+            # The library reports an earlier datagram's error here, and then has not sent this one.
+            for _ in range(2):
+                try:
+                    await asyncio.wait_for(stream.send(datagram, target), SEND_LIMIT_S)
+                except TimeoutError:
+                    self.counters.send_errors += 1
+                    return
+                except asyncio_dgram.TransportClosed:
+                    return
+                except OSError:
+                    self.counters.send_errors += 1
+                else:
+                    self.counters.sent += 1
+                    break
+
+    async def _watch_address(self) -> None:
+        """Ends when the local address is gone: a bound socket does not notice by itself."""
+        while True:
+            await asyncio.sleep(self._address_poll_s)
+            if not has_address(self.ends.local):
+                return
+
+    def _tell(self, present: bool) -> None:
+        if present != self._present:
+            self._present = present
+            self._on_address(present)
+
+
+def has_address(address: str) -> bool:
+    """Whether this host has the address now (one can bind to it)."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True
+
+
+def port_free(address: str, port: int, kind: socket.SocketKind) -> bool:
+    """Whether the port can be bound at the address; an address that is not here now counts as
+    free, because nothing can occupy it."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, kind | socket.SOCK_CLOEXEC) as probe:
+        if kind == socket.SOCK_STREAM:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            return error.errno != errno.EADDRINUSE
+    return True
