@@ -30,6 +30,7 @@ SILENCE_S_MIN = 2.5
 _WATCH_EVERY_S = 0.25
 _ORDERS_MAX = 1_000
 _OLD_WORKER_LIMIT_S = 5.0
+_KILL_LIMIT_S = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -97,11 +98,13 @@ class WorkerHandle:
         return True
 
     def kill(self, reason: str) -> None:
-        """SIGKILL; `on_death` follows with `reason`."""
-        if self.alive:
-            self._reason = self._reason or reason
+        """SIGKILL; `on_death` follows with `reason`, at the latest after a second: a process
+        that hangs in the kernel with SIGKILL pending never answers anything again."""
+        if self.alive and not self._reason:
+            self._reason = reason
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pid_fd, signal.SIGKILL)
+            self._loop.call_later(_KILL_LIMIT_S, self._gone, "it hangs in the kernel")
 
     async def ended(self, timeout_s: float) -> bool:
         """Wait for its end; False if it still runs after `timeout_s`."""
@@ -180,18 +183,23 @@ class WorkerHandle:
     def _died(self) -> None:
         _, status = os.waitpid(self.pid, 0)
         self._loop.remove_reader(self._pid_fd)
+        os.close(self._pid_fd)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._pid_path)
+        self._gone(_ending(status))
+
+    def _gone(self, how: str) -> None:
+        """It will never act again: say so, once."""
+        if not self.alive:
+            return
         self._drain()
         self._loop.remove_reader(self._sock)
         self._loop.remove_writer(self._sock)
+        self._sock.close()
         if self._watch is not None:
             self._watch.cancel()
-        os.close(self._pid_fd)
-        self._sock.close()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._pid_path)
         self._ended.set()
-        reason = _ending(status)
-        self._on_death(f"{self._reason}; {reason}" if self._reason else reason)
+        self._on_death(f"{self._reason}; {how}" if self._reason else how)
 
     def _drain(self) -> None:
         """What it said before it died is heard before its death is."""
@@ -228,11 +236,15 @@ def _start_time(pid: int) -> str:
         return file.read().rpartition(")")[2].split()[19]
 
 
+def _noted_pid(path: str) -> tuple[int, str]:
+    with open(path, encoding="ascii") as file:
+        number, start = file.read().split()
+    return int(number), start
+
+
 async def _end_old_worker(pid_path: str) -> None:
     try:
-        with open(pid_path, encoding="ascii") as file:
-            number, start = file.read().split()
-        pid = int(number)
+        pid, start = _noted_pid(pid_path)
         pid_fd = os.pidfd_open(pid)
     except (OSError, ValueError):
         return
