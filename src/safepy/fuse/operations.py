@@ -1,0 +1,446 @@
+"""One mounted tree: each request of the kernel becomes a read of the tree or an operation.
+
+Reads ask the tree at once. Whatever modifies becomes a value of `core/replica/ops.py` and goes to
+the primary, which answers when it may; nothing here waits. Permissions are checked by the kernel
+(`default_permissions`), so what arrives is allowed.
+
+OPEN, CREATE and FLUSH are answered with ENOSYS once and for all: the kernel then opens files by
+itself (no request for an open or a close), keeps their pages, and reaches every file by its node
+number, also after its last name is gone. That is right because nothing but this mount changes
+the tree. POSIX and BSD locks are the kernel's own.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+from safepy.core.replica import ops
+from safepy.fuse import protocol, replies
+from safepy.fuse.inodes import Directories, Lookups
+from safepy.fuse.protocol import Opcode
+from safepy.fuse.replies import DirEntry
+from safepy.fuse.session import Session
+
+#: The errno (0: done) and the result of an operation.
+Answer = Callable[[int, object], None]
+
+_Action = Callable[[int, int, int, int, memoryview], None]
+
+#: The clock that the kernel stamps files with: a finer one would make "now" lie ahead of the
+#: time stamp of a write that comes later.
+_CLOCK_REALTIME_COARSE = 5
+
+_SET_ID = stat.S_ISUID | stat.S_ISGID
+_PERMISSIONS = 0o7777
+_HIDDEN_XATTR = b"trusted.safekit"
+_ACL_XATTR = b"system.posix_acl_"
+_DT_DIR = 4
+_UNKNOWN_INODE = 0xFFFFFFFF
+
+
+class Tree(Protocol):
+    """The real files of one replicated directory, by handles (1 is the root). All raise OSError.
+
+    A handle belongs to an object: every name of it gives the same. It is never used twice, and
+    names its object, also one without any name left, until `release`.
+    """
+
+    def new_handle(self) -> int:
+        """A handle for an object that the operation to come creates."""
+
+    def lookup(self, parent: int, name: bytes) -> tuple[int, os.stat_result]: ...
+
+    def release(self, handle: int) -> None:
+        """The kernel does not know the handle any more."""
+
+    def stat(self, handle: int) -> os.stat_result: ...
+
+    def readlink(self, handle: int) -> bytes: ...
+
+    def read(self, handle: int, offset: int, size: int) -> bytes: ...
+
+    def list(self, handle: int) -> list[DirEntry]:
+        """(name, inode number, DT_* type) of each entry but "." and ".."."""
+
+    def getxattr(self, handle: int, name: bytes) -> bytes: ...
+
+    def listxattr(self, handle: int) -> Sequence[bytes]: ...
+
+    def lseek(self, handle: int, offset: int, whence: int) -> int: ...
+
+    def statfs(self) -> os.statvfs_result: ...
+
+
+class Modifier(Protocol):
+    """Carries operations out, here and on the peer."""
+
+    def modify(self, tree_index: int, op: ops.Op, answer: Answer) -> None:
+        """`answer` is called once, now or later, in the loop's thread. Results: `Write` the
+        count of bytes; `Make`, `Tmpfile`, `Symlink`, `Link`, `SetAttr` the os.stat_result of
+        the object; the others None."""
+
+
+class Filesystem:
+    """The requests of one session, carried out on one tree. Give `handle` to `Session.serve`."""
+
+    def __init__(self, session: Session, tree_index: int, tree: Tree, primary: Modifier) -> None:
+        self._session = session
+        self._send = session.send
+        self._fail = session.fail
+        self._tree = tree
+        self._modify = partial(primary.modify, tree_index)
+        self._lookups = Lookups(tree.release)
+        self._directories = Directories(self._list)
+        # Nodes that the kernel may hold set-id bits of. Only for these is it worth looking when
+        # a write of an ordinary user says that the bits go.
+        self._set_id: set[int] = set()
+        self._actions = self._table()
+
+    def handle(
+        self, opcode: int, unique: int, node: int, uid: int, gid: int, body: memoryview
+    ) -> None:
+        """Carry one request out, or start it. Raises ProtocolError."""
+        action = self._actions[opcode] if opcode < protocol.OPCODES else self._unknown
+        try:
+            action(unique, node, uid, gid, body)
+        except OSError as error:
+            self._fail(unique, error.errno or errno.EIO)
+
+    # Files
+
+    def _write(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        offset, data, flags = protocol.write(body)
+        if flags & protocol.WRITE_KILL_SUIDGID and node in self._set_id:
+            op = ops.Write(node, offset, data, kill_priv=True)
+            self._modify(op, partial(self._wrote_and_killed, unique, node))
+        else:
+            self._modify(ops.Write(node, offset, data), partial(self._wrote, unique))
+
+    def _wrote(self, unique: int, number: int, count: object) -> None:
+        if number:
+            self._fail(unique, number)
+        else:
+            assert isinstance(count, int)
+            self._send(replies.written(unique, count))
+
+    def _wrote_and_killed(self, unique: int, node: int, number: int, count: object) -> None:
+        # The reply to WRITE carries no attributes, and the kernel does not suspect that the mode
+        # changed: it would go on executing the file with the privileges.
+        self._send(replies.attributes_changed(node))
+        self._wrote(unique, number, count)
+
+    def _read(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        _, offset, size = protocol.read(body)
+        self._session.reply(unique, self._tree.read(node, offset, size))
+
+    def _lseek(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        offset, whence = protocol.lseek(body)
+        self._session.reply(unique, replies.lseek(self._tree.lseek(node, offset, whence)))
+
+    def _fallocate(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        offset, length, mode = protocol.fallocate(body)
+        op = ops.Fallocate(node, mode, offset, length)
+        done = partial(self._done, unique)
+        if uid == 0 or node not in self._set_id:
+            self._modify(op, done)
+            return
+
+        # The request has no flag for it, but an ordinary user's fallocate clears set-id bits.
+        def killed(number: int, _: object) -> None:
+            self._send(replies.attributes_changed(node))
+            if number:
+                self._fail(unique, number)
+            else:
+                self._modify(op, done)
+
+        self._modify(ops.SetAttr(node, kill_priv=True), killed)
+
+    def _fsync(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        self._modify(ops.Fsync(node, protocol.fsync(body)), partial(self._done, unique))
+
+    def _syncfs(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        self._modify(ops.Fsync(0, False), partial(self._done, unique))
+
+    # Attributes
+
+    def _getattr(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        self._attributes(unique, node, self._tree.stat(node))
+
+    def _setattr(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        asked = protocol.setattr_(body)
+        valid = asked.valid
+        atime_ns, mtime_ns = asked.atime_ns, asked.mtime_ns
+        if valid & (protocol.FATTR_ATIME_NOW | protocol.FATTR_MTIME_NOW):
+            now_ns = time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
+            atime_ns = now_ns if valid & protocol.FATTR_ATIME_NOW else atime_ns
+            mtime_ns = now_ns if valid & protocol.FATTR_MTIME_NOW else mtime_ns
+        op = ops.SetAttr(
+            node,
+            mode=asked.mode & _PERMISSIONS if valid & protocol.FATTR_MODE else None,
+            uid=asked.uid if valid & protocol.FATTR_UID else None,
+            gid=asked.gid if valid & protocol.FATTR_GID else None,
+            size=asked.size if valid & protocol.FATTR_SIZE else None,
+            atime_ns=atime_ns if valid & protocol.FATTR_ATIME else None,
+            mtime_ns=mtime_ns if valid & protocol.FATTR_MTIME else None,
+            kill_priv=bool(valid & protocol.FATTR_KILL_SUIDGID),
+        )
+        self._modify(op, partial(self._attributes_set, unique, node))
+
+    def _attributes_set(self, unique: int, node: int, number: int, st: object) -> None:
+        if number:
+            self._fail(unique, number)
+        else:
+            assert isinstance(st, os.stat_result)
+            self._attributes(unique, node, st)
+
+    def _attributes(self, unique: int, node: int, st: os.stat_result) -> None:
+        self._note_set_id(node, st)
+        self._session.reply(unique, replies.attributes(st))
+
+    def _note_set_id(self, node: int, st: os.stat_result) -> None:
+        if st.st_mode & _SET_ID and not stat.S_ISDIR(st.st_mode):
+            self._set_id.add(node)
+        elif self._set_id:
+            self._set_id.discard(node)
+
+    def _statfs(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        self._session.reply(unique, replies.statfs(self._tree.statfs()))
+
+    # Names
+
+    def _lookup(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        name = protocol.name(body)
+        try:
+            handle, st = self._tree.lookup(node, name)
+        except FileNotFoundError:
+            self._session.reply(unique, replies.no_entry())
+            return
+        self._enter(unique, handle, st)
+
+    def _enter(self, unique: int, handle: int, st: os.stat_result, more: bytes = b"") -> None:
+        self._note_set_id(handle, st)
+        if self._session.reply(unique, replies.entry(handle, st) + more):
+            self._lookups.add(handle)
+        else:
+            self._lookups.unused(handle)
+
+    def _made(self, unique: int, handle: int, more: bytes, number: int, st: object) -> None:
+        if number:
+            self._fail(unique, number)
+        else:
+            assert isinstance(st, os.stat_result)
+            self._enter(unique, handle, st, more)
+
+    def _mknod(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        self._make(unique, node, uid, gid, protocol.mknod(body), stat.S_IFREG)
+
+    def _mkdir(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        self._make(unique, node, uid, gid, protocol.mkdir(body), stat.S_IFDIR)
+
+    def _make(
+        self, unique: int, node: int, uid: int, gid: int, asked: protocol.MakeIn, kind: int
+    ) -> None:
+        handle = self._tree.new_handle()
+        mode = asked.mode if stat.S_IFMT(asked.mode) else asked.mode | kind
+        op = ops.Make(handle, node, asked.name, mode, asked.rdev, asked.umask, uid, gid)
+        self._modify(op, partial(self._made, unique, handle, b""))
+
+    def _tmpfile(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        asked = protocol.tmpfile(body)
+        handle = self._tree.new_handle()
+        op = ops.Tmpfile(handle, node, asked.mode & _PERMISSIONS, asked.umask, uid, gid)
+        more = replies.opened(0, replies.FOPEN_KEEP_CACHE)
+        self._modify(op, partial(self._made, unique, handle, more))
+
+    def _symlink(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        name, target = protocol.symlink(body)
+        handle = self._tree.new_handle()
+        op = ops.Symlink(handle, node, name, target, uid, gid)
+        self._modify(op, partial(self._made, unique, handle, b""))
+
+    def _readlink(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        self._session.reply(unique, self._tree.readlink(node))
+
+    def _link(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        handle, name = protocol.link(body)
+        self._modify(ops.Link(handle, node, name), partial(self._made, unique, handle, b""))
+
+    def _unlink(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        self._modify(ops.Unlink(node, protocol.name(body)), partial(self._done, unique))
+
+    def _rmdir(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        self._modify(ops.Rmdir(node, protocol.name(body)), partial(self._done, unique))
+
+    def _rename(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        self._move(unique, node, protocol.rename(body))
+
+    def _rename2(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        self._move(unique, node, protocol.rename2(body))
+
+    def _move(self, unique: int, node: int, asked: protocol.RenameIn) -> None:
+        op = ops.Rename(node, asked.name, asked.new_parent, asked.new_name, asked.flags)
+        self._modify(op, partial(self._done, unique))
+
+    def _forget(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        self._drop(node, protocol.forget(body))
+
+    def _batch_forget(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        for handle, lookups in protocol.batch_forget(body):
+            self._drop(handle, lookups)
+
+    def _drop(self, handle: int, lookups: int) -> None:
+        self._lookups.forget(handle, lookups)
+        if handle not in self._lookups:
+            self._set_id.discard(handle)
+
+    # Directories
+
+    def _opendir(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        number = self._directories.open()
+        if not self._session.reply(unique, replies.opened(number, 0)):
+            self._directories.close(number)
+
+    def _readdir(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        number, offset, size = protocol.read(body)
+        entries = self._directories.entries(number, node, offset)
+        self._session.reply(unique, replies.directory(entries, offset, size))
+
+    def _readdirplus(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        number, offset, size = protocol.read(body)
+        entries = self._directories.entries(number, node, offset)
+
+        def look_up(name: bytes) -> tuple[int, os.stat_result] | None:
+            try:
+                handle, st = self._tree.lookup(node, name)
+            except FileNotFoundError:
+                return None  # removed since the picture was taken
+            self._note_set_id(handle, st)
+            return handle, st
+
+        listing, handles = replies.directory_plus(entries, offset, size, look_up)
+        given = self._session.reply(unique, listing)
+        for handle in handles:
+            if given:
+                self._lookups.add(handle)
+            else:
+                self._lookups.unused(handle)
+
+    def _releasedir(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        self._directories.close(protocol.release(body))
+        self._fail(unique, 0)
+
+    def _list(self, handle: int) -> list[DirEntry]:
+        own = self._tree.stat(handle).st_ino
+        dots: list[DirEntry] = [(b".", own, _DT_DIR), (b"..", _UNKNOWN_INODE, _DT_DIR)]
+        return dots + self._tree.list(handle)
+
+    # Extended attributes
+
+    def _getxattr(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        room, name = protocol.getxattr(body)
+        self._check_xattr(name, errno.ENODATA)
+        self._give(unique, room, self._tree.getxattr(node, name))
+
+    def _listxattr(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        room = protocol.listxattr(body)
+        names = [name for name in self._tree.listxattr(node) if not self._is_hidden(name)]
+        self._give(unique, room, b"".join(name + b"\0" for name in names))
+
+    def _setxattr(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        asked = protocol.setxattr(body, bool(self._session.flags & protocol.SETXATTR_EXT))
+        self._check_xattr(asked.name, errno.EPERM)
+        op = ops.SetXattr(node, asked.name, asked.value, asked.flags, asked.kill_sgid)
+        self._modify(op, partial(self._done, unique))
+
+    def _removexattr(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        name = protocol.xattr_name(body)
+        self._check_xattr(name, errno.ENODATA)
+        self._modify(ops.RemoveXattr(node, name), partial(self._done, unique))
+
+    def _is_hidden(self, name: bytes) -> bool:
+        return name.startswith(_HIDDEN_XATTR) or (
+            not self._session.acl and name.startswith(_ACL_XATTR)
+        )
+
+    def _check_xattr(self, name: bytes, hidden: int) -> None:
+        """Ours do not exist for others (S10); ACLs do not exist unless they are enforced."""
+        if name.startswith(_HIDDEN_XATTR):
+            raise OSError(hidden, os.strerror(hidden))
+        if not self._session.acl and name.startswith(_ACL_XATTR):
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    def _give(self, unique: int, room: int, value: bytes) -> None:
+        if room == 0:
+            self._session.reply(unique, replies.size(len(value)))
+        elif len(value) > room:
+            self._fail(unique, errno.ERANGE)
+        else:
+            self._session.reply(unique, value)
+
+    # The rest
+
+    def _done(self, unique: int, number: int, _: object) -> None:
+        self._fail(unique, number)
+
+    def _success(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        self._fail(unique, 0)
+
+    def _unknown(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        # Also INTERRUPT: the kernel then stops sending them. An operation that was begun is
+        # never taken back.
+        self._fail(unique, errno.ENOSYS)
+
+    def _no_ioctl(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        self._fail(unique, errno.ENOTTY)
+
+    def _no_reply(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        """NOTIFY_REPLY answers what we never ask."""
+
+    def _table(self) -> list[_Action]:
+        actions: dict[Opcode, _Action] = {
+            Opcode.LOOKUP: self._lookup,
+            Opcode.FORGET: self._forget,
+            Opcode.GETATTR: self._getattr,
+            Opcode.SETATTR: self._setattr,
+            Opcode.READLINK: self._readlink,
+            Opcode.SYMLINK: self._symlink,
+            Opcode.MKNOD: self._mknod,
+            Opcode.MKDIR: self._mkdir,
+            Opcode.UNLINK: self._unlink,
+            Opcode.RMDIR: self._rmdir,
+            Opcode.RENAME: self._rename,
+            Opcode.LINK: self._link,
+            Opcode.READ: self._read,
+            Opcode.WRITE: self._write,
+            Opcode.STATFS: self._statfs,
+            Opcode.RELEASE: self._success,
+            Opcode.FSYNC: self._fsync,
+            Opcode.SETXATTR: self._setxattr,
+            Opcode.GETXATTR: self._getxattr,
+            Opcode.LISTXATTR: self._listxattr,
+            Opcode.REMOVEXATTR: self._removexattr,
+            Opcode.OPENDIR: self._opendir,
+            Opcode.READDIR: self._readdir,
+            Opcode.RELEASEDIR: self._releasedir,
+            Opcode.FSYNCDIR: self._fsync,
+            Opcode.DESTROY: self._success,
+            Opcode.IOCTL: self._no_ioctl,
+            Opcode.NOTIFY_REPLY: self._no_reply,
+            Opcode.BATCH_FORGET: self._batch_forget,
+            Opcode.FALLOCATE: self._fallocate,
+            Opcode.READDIRPLUS: self._readdirplus,
+            Opcode.RENAME2: self._rename2,
+            Opcode.LSEEK: self._lseek,
+            Opcode.SYNCFS: self._syncfs,
+            Opcode.TMPFILE: self._tmpfile,
+        }
+        table: list[_Action] = [self._unknown] * protocol.OPCODES
+        for opcode, action in actions.items():
+            table[opcode] = action
+        return table
