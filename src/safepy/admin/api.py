@@ -61,8 +61,6 @@ class Manager(Protocol):
 
     async def resources(self, module: str) -> list[tuple[str, str, float]]: ...
 
-    async def record(self, module: str) -> JsonObject: ...
-
     async def ports(self, module: str) -> JsonObject: ...
 
     async def action(
@@ -183,7 +181,6 @@ async def _boot_status(manager: Manager, call: Call) -> str:
 _TABLE = (
     Verb("state", _states, answer=list[Snapshot], changes=False, module="optional"),
     Verb("state.next", _next, Next, Watched, changes=False),
-    Verb("record", lambda m, c: m.record(c.module), answer=JsonObject, changes=False),
     Verb(
         "action",
         lambda m, c: m.action(

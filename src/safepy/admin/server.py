@@ -17,6 +17,7 @@ import socket
 import stat
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 
 from safepy.admin.api import Manager, perform, prepare
 from safepy.errors import LocalFault, RequestRefused, SafekitError
@@ -173,14 +174,14 @@ def _listen(path: str, gid: int | None) -> socket.socket:
         raise OSError(f"{folder} is not a directory of our own")
     if gid is not None:
         os.chown(folder, -1, gid)
-    os.chmod(folder, 0o700 if gid is None else 0o710)
+    Path(folder).chmod(0o700 if gid is None else 0o710)
     _remove_stale(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.bind(path)
         if gid is not None:
             os.chown(path, -1, gid)
-        os.chmod(path, 0o600 if gid is None else 0o660)
+        Path(path).chmod(0o600 if gid is None else 0o660)
         listener.listen(MAX_CLIENTS)
     except OSError:
         listener.close()

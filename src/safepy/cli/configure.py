@@ -1,0 +1,183 @@
+"""Installing and configuring modules (13.4)."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from safepy.admin.values import ConfigurationInfo, ModuleInfo, Ports, Signature, check_path
+from safepy.cli.context import Command, Group, app, confirm, not_yet, notes, yes_option
+from safepy.cli.output import iso, moment, output_option, structured, table
+
+
+@click.group(cls=Group)
+def module() -> None:
+    """Install, list and package modules."""
+
+
+@module.command()
+@click.option("-M", "module_id", type=click.IntRange(1, 999), help="Impose the module's id.")
+@click.option("-r", "replace", is_flag=True, help="Install over a module of that name.")
+@click.argument("source", required=False, default="", metavar="[FILE-OR-FOLDER]")
+def install(module_id: int | None, replace: bool, source: str) -> None:
+    """Install a .safe file or an unpacked folder under the name AM.
+
+    A name that is no path is searched below SAFE/Application_Modules; without any, AM.safe is.
+    """
+    here = app()
+    if source and os.path.exists(source):
+        source = os.path.abspath(source)
+    given = here.call(
+        "module.install", here.module, source=source, module_id=module_id, replace=replace
+    )
+    click.echo(f"module {here.module} is installed with id {given}")
+
+
+@module.command()
+@yes_option
+def uninstall(yes: bool) -> None:
+    """Deconfigure the module and remove it; a backup is kept, its data is not touched."""
+    here = app()
+    confirm(f"Module {here.module} and its configuration are removed.", yes)
+    here.call("module.uninstall", here.module)
+
+
+@module.command()
+@click.argument("target", metavar="/ABS/NEW.safe")
+def package(target: str) -> None:
+    """Make a .safe file from the installed module."""
+    check_path(target)
+    here = app()
+    here.call("module.package", here.module, path=target)
+
+
+def _installed() -> list[ModuleInfo]:
+    rows: list[ModuleInfo] = app().call("modules")
+    return rows
+
+
+@module.command("list")
+@output_option
+def list_(form: str) -> None:
+    """Names of the installed modules."""
+    rows = _installed()
+    if form != "text":
+        structured({"modules": [_module_object(row) for row in rows]}, form)
+        return
+    for row in rows:
+        click.echo(row.module)
+
+
+@module.command()
+@output_option
+def listid(form: str) -> None:
+    """Names and ids of the installed modules."""
+    rows = _installed()
+    if form != "text":
+        structured({"modules": [_module_object(row) for row in rows]}, form)
+        return
+    for line in table([(row.module, str(row.id)) for row in rows]):
+        click.echo(line)
+
+
+def _module_object(row: ModuleInfo) -> dict[str, object]:
+    return {
+        "module": row.module,
+        "id": row.id,
+        "mode": row.mode,
+        "configured": row.configured,
+        "signature": row.digest,
+        "config_date": iso(row.config_date),
+        "boot": row.boot,
+        "state": row.state,
+        "status": row.status,
+    }
+
+
+@module.command()
+@output_option
+def getports(form: str) -> None:
+    """Ports that must be open between the nodes."""
+    here = app()
+    ports: Ports = here.call("ports", here.module)
+    rows = [
+        ("safeadmin", "port UDP", ports.safeadmin),
+        ("webconsole", "port TCP", ports.webconsole),
+        ("heart", "port UDP", ports.heart),
+    ]
+    if ports.rfs is not None:
+        rows.append(("rfs", "safenfs_port TCP", ports.rfs))
+    if form != "text":
+        structured(
+            {name: {"protocol": text[-3:], "port": number} for name, text, number in rows}, form
+        )
+        return
+    click.echo("List of the ports used by SafeKit\nProcess Ports")
+    for name, text, number in rows:
+        click.echo(f"{name}\n{text} {number}")
+
+
+@module.command()
+def genkey() -> None:
+    """(not supported yet: module keys come from the cluster key)"""
+    not_yet("module genkey")
+
+
+@module.command()
+def delkey() -> None:
+    """(not supported yet: module keys come from the cluster key)"""
+    not_yet("module delkey")
+
+
+@click.command(cls=Command)
+def config() -> None:
+    """Check SAFE/modules/AM and make it the active configuration."""
+    here = app()
+    notes(here.call("config", here.module))
+
+
+@click.command(cls=Command)
+def confcheck() -> None:
+    """Check SAFE/modules/AM without applying it."""
+    here = app()
+    notes(here.call("confcheck", here.module))
+    click.echo("the configuration is correct")
+
+
+@click.command(cls=Command)
+@output_option
+def confinfo(form: str) -> None:
+    """Signature and date of the active and of the edited configuration."""
+    here = app()
+    info: ConfigurationInfo = here.call("confinfo", here.module)
+    found = {"active": info.active, "current": info.current}
+    if form != "text":
+        structured({name: _signature_object(one) for name, one in found.items()}, form)
+        return
+    rows = [
+        (name, one.signature, str(int(one.date)), moment(one.date))
+        if one
+        else (name, "-", "-", "-")
+        for name, one in found.items()
+    ]
+    for line in table(rows):
+        click.echo(line)
+
+
+def _signature_object(one: Signature | None) -> dict[str, object] | None:
+    if one is None:
+        return None
+    return {"signature": one.signature, "date": iso(one.date), "date_unix_s": int(one.date)}
+
+
+@click.command(cls=Command)
+@yes_option
+def deconfig(yes: bool) -> None:
+    """Remove the active configuration; the module stays installed, its data is not touched."""
+    here = app()
+    confirm(f"The active configuration of {here.module} is removed.", yes)
+    here.call("deconfig", here.module)
+
+
+COMMANDS: list[click.Command] = [module, config, confcheck, confinfo, deconfig]

@@ -1,0 +1,181 @@
+"""What every command of `safekit` shares: `-m` anywhere, the folders, the daemon, confirmation.
+
+Nothing here or in the command files imports aiohttp, lxml, psutil or asyncio: a command must
+answer within 150 ms (dependencies 4.1).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from safepy.admin.client import WAIT_S, Client
+from safepy.admin.values import check_name
+from safepy.errors import RequestRefused
+from safepy.wire.admin import SOCKET
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def safe_folder() -> Path:
+    """The installation root, `SAFE`."""
+    return Path(os.environ.get("SAFE") or "/opt/safekit")
+
+
+def var_folder() -> Path:
+    """The working files, `SAFEVAR`."""
+    return Path(os.environ.get("SAFEVAR") or "/var/safekit")
+
+
+@dataclass
+class App:
+    """One run of the command. `named` is what `-m` said, empty when it was not given."""
+
+    argv: tuple[str, ...] = ()
+    named: str = ""
+    quiet_code: int | None = field(default=None)
+
+    def name_module(self, name: str) -> None:
+        check_name(name)
+        if self.named and self.named != name:
+            raise click.UsageError(f"two modules are named: {self.named} and {name}")
+        self.named = name
+
+    @property
+    def module_or_all(self) -> str:
+        """What `-m` or `SAFEMODULE` names, or empty."""
+        name = self.named or os.environ.get("SAFEMODULE", "")
+        return check_name(name) if name else ""
+
+    @property
+    def module(self) -> str:
+        name = self.module_or_all
+        if not name:
+            raise click.UsageError("no module is named: add -m AM or set SAFEMODULE")
+        return name
+
+    def for_the_node(self) -> None:
+        """Refuse `-m` on a command that concerns the whole node: it would be ignored."""
+        if self.named:
+            raise click.UsageError("this command concerns the whole node: leave out -m")
+
+    @property
+    def module_var(self) -> Path:
+        """The module's working folder, also while the daemon is down.
+
+        Raises RequestRefused if no such module is installed here.
+        """
+        folder = var_folder() / "modules" / self.module
+        if not folder.is_dir() and not (safe_folder() / "modules" / self.module).is_dir():
+            raise RequestRefused(
+                f"no module is called {self.module}", "safekit module list shows the names"
+            )
+        return folder
+
+    def call(self, verb: str, module: str = "", **args: Any) -> Any:
+        """Ask the daemon; the answer's type is in `admin.api.VERBS`."""
+        wait = os.environ.get("SAFEKIT_WAIT_S", "")
+        wait_s = float(wait) if re.fullmatch(r"\d{1,4}(\.\d+)?", wait) else WAIT_S
+        client = Client(str(var_folder() / SOCKET), self.argv, wait_s)
+        return client.call(verb, module, **args)
+
+
+def app() -> App:
+    """Of the command that is running."""
+    found = click.get_current_context().find_object(App)
+    assert found is not None, "the root group makes it"
+    return found
+
+
+def _remember_module(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    if value is not None and not ctx.resilient_parsing:
+        ctx.ensure_object(App).name_module(value)
+
+
+def _complete_module(
+    _ctx: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Names of installed modules, from the folder: completion must not wait for a daemon."""
+    try:
+        names = sorted(entry.name for entry in (safe_folder() / "modules").iterdir())
+    except OSError:
+        return []
+    return [
+        CompletionItem(name)
+        for name in names
+        if name.startswith(incomplete) and name != "lastconfig"
+    ]
+
+
+def _module_option() -> click.Option:
+    return click.Option(
+        ["-m", "--module", "named_module"],
+        metavar="AM",
+        help="Name of the module (default: $SAFEMODULE).",
+        expose_value=False,
+        callback=_remember_module,
+        shell_complete=_complete_module,
+    )
+
+
+class Command(click.Command):
+    """A command that takes `-m AM` among its arguments, wherever it stands."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(_module_option())
+
+
+class Group(click.Group):
+    """A group that takes `-m AM` too, and whose commands do."""
+
+    command_class = Command
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(_module_option())
+
+
+Group.group_class = Group
+
+
+def identity_option(function: F) -> F:
+    """`-i NAME`: who asks; counts against maxloop (reference 13.1)."""
+    return click.option(
+        "-i",
+        "--identity",
+        default="",
+        metavar="NAME",
+        help="Who asks, for the log; counts as an automatic restart (maxloop).",
+    )(function)
+
+
+def yes_option(function: F) -> F:
+    return click.option("--yes", is_flag=True, help="Do not ask.")(function)
+
+
+def confirm(what: str, yes: bool) -> None:
+    """Ask a person at a terminal; scripts are taken at their word."""
+    if yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return
+    if not click.confirm(f"{what} Continue?", err=True):
+        raise click.Abort
+
+
+def notes(lines: list[str]) -> None:
+    """Remarks of the daemon that are no errors, beside the data."""
+    for line in lines:
+        click.echo(f"note: {line}", err=True)
+
+
+def not_yet(what: str) -> NoReturn:
+    """A command of SafeKit that this version has not: refused by name, never ignored."""
+    raise RequestRefused(f"{what} is not supported yet", "docs/operations.md lists what is")

@@ -1,0 +1,159 @@
+"""How answers look: our own text for people, JSON and YAML with stable keys for programs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from safepy.model import Progress, Snapshot
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def output_option(function: F) -> F:
+    return click.option(
+        "-o",
+        "--output",
+        "form",
+        type=click.Choice(["text", "json", "yaml"]),
+        default="text",
+        help="Form of the answer.",
+    )(function)
+
+
+def structured(data: Any, form: str) -> None:
+    """One object on standard output."""
+    if form == "json":
+        click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        return
+    import yaml  # 30 ms that only this form pays
+
+    click.echo(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), nl=False)
+
+
+def table(rows: Sequence[Sequence[str]], indent: str = "") -> list[str]:
+    """Columns, as wide as their widest cell."""
+    if not rows:
+        return []
+    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        lines.append(indent + "  ".join(cells).rstrip())
+    return lines
+
+
+def size(count: float) -> str:
+    """1536 -> `1.5 KiB`."""
+    unit = 0
+    while count >= 1024 and unit < len(_UNITS) - 1:
+        count /= 1024
+        unit += 1
+    return f"{count:.0f} {_UNITS[0]}" if unit == 0 else f"{count:.1f} {_UNITS[unit]}"
+
+
+def span(seconds: float) -> str:
+    """3725 -> `1 h 2 min`; the two largest units."""
+    left = max(0, round(seconds))
+    parts: list[str] = []
+    for name, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        if left >= length or (name == "s" and not parts):
+            parts.append(f"{left // length} {name}")
+            left %= length
+    return " ".join(parts[:2])
+
+
+def moment(unix_s: float | None) -> str:
+    """Local time without zone, as in the logs; `-` when there is none."""
+    if not unix_s:
+        return "-"
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(unix_s))
+
+
+def iso(unix_s: float | None) -> str | None:
+    if not unix_s:
+        return None
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(unix_s))
+
+
+def progress_text(progress: Progress) -> str:
+    """One line: phase, files, bytes, rate, time left."""
+    files = f"{progress.files_done}"
+    if progress.files_total:
+        files += f" of {progress.files_total}"
+    volume = size(progress.bytes_done)
+    if progress.bytes_total:
+        volume += f" of {size(progress.bytes_total)}"
+    parts = [f"{files} files", f"{volume} compared", f"{size(progress.bytes_copied)} copied"]
+    if progress.rate_bytes_s:
+        parts.append(f"{size(progress.rate_bytes_s)}/s")
+    if progress.left_s is not None:
+        parts.append(f"about {span(progress.left_s)} left")
+    phase = f"{progress.phase}: " if progress.phase else ""
+    return phase + ", ".join(parts)
+
+
+def snapshot_lines(snapshot: Snapshot, verbose: bool, now: float) -> list[str]:
+    """The block that `safekit state` prints for one module."""
+    head = f"Module {snapshot.module}, node {snapshot.node}"
+    if snapshot.peer:
+        head += f", peer {snapshot.peer}"
+    since = ""
+    if snapshot.since:
+        since = f"  since {moment(snapshot.since)} ({span(now - snapshot.since)})"
+    rows = [("state", f"{snapshot.state} {snapshot.status}{since}")]
+    if snapshot.reason:
+        rows.append(("reason", snapshot.reason))
+    rows.append(("peer", f"{snapshot.peer_state or 'UNKNOWN'} {snapshot.peer_status}".strip()))
+    if snapshot.progress is not None:
+        rows.append(("replication", progress_text(snapshot.progress)))
+    if snapshot.waiting_for:
+        rows.append(("waits for", snapshot.waiting_for))
+    if snapshot.remedy:
+        rows.append(("to end it", snapshot.remedy))
+    lines = [head, *table(rows, "  ")]
+    if verbose:
+        lines += _details(snapshot)
+    return lines
+
+
+def _details(snapshot: Snapshot) -> list[str]:
+    record = snapshot.record
+    lines = ["  lanes"]
+    lines += table([(name, "up" if up else "down") for name, up in snapshot.lanes], "    ")
+    lines.append("  record")
+    rows = [
+        ("disk", record.disk.value),
+        ("epoch", str(record.epoch)),
+        ("generation", record.gen or "-"),
+        ("departed from", record.base or "-"),
+        ("peer is behind", "yes" if record.peer_behind else "no"),
+        ("active as", record.active.value),
+    ]
+    lines += table(rows, "    ")
+    lines.append("  resources")
+    lines += table(
+        [(name, value, moment(date)) for name, value, date in snapshot.resources], "    "
+    )
+    return lines
+
+
+def snapshot_object(snapshot: Snapshot) -> dict[str, Any]:
+    """The same for programs; the keys are documented in docs/operations.md and stay."""
+    import msgspec
+
+    shown: dict[str, Any] = msgspec.to_builtins(snapshot)
+    shown["since"] = iso(snapshot.since)
+    shown["since_unix_s"] = snapshot.since
+    shown["lanes"] = {name: "up" if up else "down" for name, up in snapshot.lanes}
+    shown["resources"] = {
+        name: {"value": value, "date": iso(date)} for name, value, date in snapshot.resources
+    }
+    shown["record"]["history"] = [list(pair) for pair in snapshot.record.history]
+    return shown
