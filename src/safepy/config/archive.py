@@ -1,0 +1,175 @@
+"""A `.safe` file (a zip) or a folder, read as a list of checked members (protocol S17).
+
+Both kinds of source give the same `Member`s, so one function unpacks them. Nothing is written here.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from safepy.config.xml import shown
+from safepy.errors import PackageError
+
+MAX_ARCHIVE_BYTES = 64 << 20
+MAX_MEMBERS = 2000
+MAX_MEMBER_BYTES = 64 << 20
+MAX_TOTAL_BYTES = 256 << 20
+MAX_RATIO = 200
+#: Small archives may be as repetitive as they like.
+RATIO_COUNTS_FROM_BYTES = 1 << 20
+MAX_DEPTH = 12
+MAX_NAME_BYTES = 255
+
+_ENCRYPTED = 0x1
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file or folder. `open` gives the content of a file."""
+
+    parts: tuple[str, ...]
+    size_bytes: int
+    open: Callable[[], IO[bytes]] | None
+
+    @property
+    def is_folder(self) -> bool:
+        return self.open is None
+
+
+@contextmanager
+def members(source: Path) -> Iterator[list[Member]]:
+    """The checked members of a folder or a `.safe` file, folders before what is in them.
+
+    Raises PackageError, also while their content is read inside the `with` block.
+    """
+    try:
+        if source.is_dir():
+            found = list(_of_folder(source))
+            _check(found)
+            yield found
+        else:
+            with source.open("rb") as file, _zip(file) as archive:
+                found = [_member_of_zip(archive, info) for info in archive.infolist()]
+                _check(found)
+                _check_ratio(found, os.fstat(file.fileno()).st_size)
+                yield found
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as exc:
+        raise PackageError(f"{source}: no module package: {shown(str(exc))}") from exc
+    except OSError as exc:
+        raise PackageError(f"{exc.filename or source}: {exc.strerror or exc}") from exc
+    except PackageError as exc:
+        raise PackageError(f"{source}: {exc.message}", exc.hint) from exc
+
+
+def _zip(file: IO[bytes]) -> zipfile.ZipFile:
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        raise PackageError("neither a folder nor a file")
+    if status.st_size > MAX_ARCHIVE_BYTES:
+        raise PackageError(f"{status.st_size} bytes, allowed are at most {MAX_ARCHIVE_BYTES}")
+    try:
+        return zipfile.ZipFile(file)
+    except (ValueError, OverflowError, UnicodeDecodeError) as exc:
+        # zipfile lets these through for directories of nonsense.
+        raise PackageError(f"no module package: {shown(str(exc))}") from exc
+
+
+def _member_of_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
+    # orig_filename is the name as stored; zipfile has already "repaired" `filename`.
+    name = info.orig_filename
+    folder = name.endswith("/")
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    if kind not in (0, stat.S_IFDIR if folder else stat.S_IFREG):
+        raise PackageError(f"{shown(name)}: a link or a device, allowed are files and folders")
+    if info.flag_bits & _ENCRYPTED:
+        raise PackageError(f"{shown(name)}: encrypted")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise PackageError(f"{shown(name)}: compressed in a way that is not stored or deflated")
+    parts = _parts(name[:-1] if folder else name)
+    if folder:
+        return Member(parts, 0, None)
+    return Member(parts, info.file_size, lambda: archive.open(info))
+
+
+def _of_folder(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Member]:
+    if len(above) > MAX_DEPTH:
+        raise PackageError(f"{shown('/'.join(above))}: deeper than {MAX_DEPTH} folders")
+    for entry in sorted(os.scandir(folder), key=lambda each: each.name):
+        parts = _parts("/".join((*above, entry.name)))
+        status = entry.stat(follow_symlinks=False)
+        if stat.S_ISDIR(status.st_mode):
+            yield Member(parts, 0, None)
+            yield from _of_folder(folder / entry.name, parts)
+        elif stat.S_ISREG(status.st_mode):
+            yield Member(parts, status.st_size, _opener(folder / entry.name))
+        else:
+            text = "a link or a device, allowed are files and folders"
+            raise PackageError(f"{shown('/'.join(parts))}: {text}")
+
+
+def _opener(path: Path) -> Callable[[], IO[bytes]]:
+    def open_() -> IO[bytes]:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return os.fdopen(descriptor, "rb")
+
+    return open_
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    parts = tuple(name.split("/"))
+    for part in parts:
+        if part in ("", ".", "..") or "\\" in part or not part.isprintable():
+            raise PackageError(f'the name "{shown(name)}" may leave the folder or is no plain name')
+        try:
+            length = len(part.encode())
+        except UnicodeEncodeError:
+            raise PackageError(f'the name "{shown(name)}" is not UTF-8') from None
+        if length > MAX_NAME_BYTES:
+            raise PackageError(f'the name "{shown(name)}" is longer than {MAX_NAME_BYTES} bytes')
+    if len(parts) > MAX_DEPTH:
+        raise PackageError(f"{shown(name)}: deeper than {MAX_DEPTH} folders")
+    return parts
+
+
+def _check(found: list[Member]) -> None:
+    """Counts, sizes, and that no two names are or could be mistaken for the same."""
+    if len(found) > MAX_MEMBERS:
+        raise PackageError(f"{len(found)} members, allowed are at most {MAX_MEMBERS}")
+    files: dict[str, tuple[str, ...]] = {}
+    folders: dict[str, tuple[str, ...]] = {}
+    for member in found:
+        name = "/".join(member.parts)
+        if member.size_bytes > MAX_MEMBER_BYTES:
+            raise PackageError(f"{shown(name)}: bigger than {MAX_MEMBER_BYTES} bytes")
+        above = member.parts if member.is_folder else member.parts[:-1]
+        for depth in range(1, len(above) + 1):
+            if folders.setdefault(_folded(above[:depth]), above[:depth]) != above[:depth]:
+                raise PackageError(f"{shown(name)}: differs from another name only in case")
+        if not member.is_folder and files.setdefault(_folded(member.parts), member.parts) is not (
+            member.parts
+        ):
+            raise PackageError(f"{shown(name)}: there twice, or differs from another only in case")
+    both = files.keys() & folders.keys()
+    if both:
+        raise PackageError(f"{shown(min(both))}: a file and a folder at the same time")
+    if sum(member.size_bytes for member in found) > MAX_TOTAL_BYTES:
+        raise PackageError(f"more than {MAX_TOTAL_BYTES} bytes when unpacked")
+
+
+def _folded(parts: tuple[str, ...]) -> str:
+    return unicodedata.normalize("NFKC", "/".join(parts)).casefold()
+
+
+def _check_ratio(found: list[Member], archive_bytes: int) -> None:
+    total = sum(member.size_bytes for member in found)
+    if total > RATIO_COUNTS_FROM_BYTES and total > MAX_RATIO * archive_bytes:
+        raise PackageError(f"unpacks to more than {MAX_RATIO} times its size")

@@ -1,0 +1,30 @@
+"""Time, as an object that a test can replace."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """All in seconds. Deadlines use `boottime` (it counts while the host sleeps, design 2, row 9),
+    measurements `monotonic`; `wall` is for display and names only: it may jump."""
+
+    def monotonic(self) -> float: ...
+
+    def boottime(self) -> float: ...
+
+    def wall(self) -> float: ...
+
+
+class SystemClock:
+    """The clocks of this host."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def boottime(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def wall(self) -> float:
+        return time.time()
