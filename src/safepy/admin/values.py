@@ -8,12 +8,11 @@ from typing import Any
 
 import msgspec
 
+from safepy.config.names import NAME_RULE, is_name
 from safepy.errors import RequestRefused
 from safepy.model import Snapshot
 
-#: Names of modules and nodes. `\Z`, because `$` would let a line feed through.
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
-#: Names of resources (`class.id`), watched processes and callers.
+#: Names of resources (`class.id`) and callers. `\Z`, because `$` would let a line feed through.
 _LABEL = re.compile(r"[A-Za-z0-9_.:@-]{1,128}\Z")
 
 #: What `Manager.action` understands. All return at once; the automaton works on.
@@ -33,12 +32,9 @@ JsonObject = dict[str, Any]
 
 
 def check_name(name: str, what: str = "module") -> str:
-    """A name of a module or node: 1 to 64 of A-Z a-z 0-9 _ -; anything else is RequestRefused."""
-    if not _NAME.match(name):
-        raise RequestRefused(
-            f"{name!r} cannot be the name of a {what}",
-            "1 to 64 characters, letters without accents, digits, '_' and '-'",
-        )
+    """A name of a module or node (`config.names`); anything else is RequestRefused."""
+    if not is_name(name):
+        raise RequestRefused(f"{name[:80]!r} cannot be the name of a {what}", NAME_RULE)
     return name
 
 

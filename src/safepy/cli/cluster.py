@@ -8,7 +8,7 @@ import time
 import click
 
 from safepy.admin.values import ClusterInfo, ClusterModule
-from safepy.cli.context import Group, app, confirm, not_yet, notes, var_folder, yes_option
+from safepy.cli.context import Group, app, confirm, not_yet, notes, paths, yes_option
 from safepy.cli.output import iso, moment, output_option, structured, table
 from safepy.errors import ConfigError
 
@@ -70,8 +70,10 @@ def genkey(force: bool, yes: bool) -> None:
         confirm("Every node of the cluster will need the new key.", yes)
     fingerprint = here.call("cluster.genkey", force=force)
     click.echo(fingerprint)
-    path = var_folder() / "cluster" / "cluster.key"
-    click.echo(f"copy {path} to the same place on the other node (root, mode 0600)", err=True)
+    click.echo(
+        f"copy {paths().cluster_key} to the same place on the other node (root, mode 0600)",
+        err=True,
+    )
 
 
 @cluster.command()

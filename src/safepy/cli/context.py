@@ -10,8 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -19,29 +18,27 @@ from click.shell_completion import CompletionItem
 
 from safepy.admin.client import WAIT_S, Client
 from safepy.admin.values import check_name
+from safepy.config.paths import ModulePaths, Paths
 from safepy.errors import RequestRefused
-from safepy.wire.admin import SOCKET
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def safe_folder() -> Path:
-    """The installation root, `SAFE`."""
-    return Path(os.environ.get("SAFE") or "/opt/safekit")
-
-
-def var_folder() -> Path:
-    """The working files, `SAFEVAR`."""
-    return Path(os.environ.get("SAFEVAR") or "/var/safekit")
+def paths() -> Paths:
+    """The folders of this node, from `SAFE` and `SAFEVAR`."""
+    return Paths.from_environment(os.environ)
 
 
 @dataclass
 class App:
-    """One run of the command. `named` is what `-m` said, empty when it was not given."""
+    """One run of the command. `named` is what `-m` said, empty when it was not given.
+
+    `quiet_code` replaces the exit code of an error where 1 and 2 mean something else.
+    """
 
     argv: tuple[str, ...] = ()
     named: str = ""
-    quiet_code: int | None = field(default=None)
+    quiet_code: int | None = None
 
     def name_module(self, name: str) -> None:
         check_name(name)
@@ -68,23 +65,23 @@ class App:
             raise click.UsageError("this command concerns the whole node: leave out -m")
 
     @property
-    def module_var(self) -> Path:
-        """The module's working folder, also while the daemon is down.
+    def files(self) -> ModulePaths:
+        """The module's files, which can be read while the daemon is down.
 
-        Raises RequestRefused if no such module is installed here.
+        Raises RequestRefused if no such module is or was installed here.
         """
-        folder = var_folder() / "modules" / self.module
-        if not folder.is_dir() and not (safe_folder() / "modules" / self.module).is_dir():
+        files = paths().module(self.module)
+        if not files.var.is_dir() and not files.source.is_dir():
             raise RequestRefused(
                 f"no module is called {self.module}", "safekit module list shows the names"
             )
-        return folder
+        return files
 
     def call(self, verb: str, module: str = "", **args: Any) -> Any:
         """Ask the daemon; the answer's type is in `admin.api.VERBS`."""
         wait = os.environ.get("SAFEKIT_WAIT_S", "")
         wait_s = float(wait) if re.fullmatch(r"\d{1,4}(\.\d+)?", wait) else WAIT_S
-        client = Client(str(var_folder() / SOCKET), self.argv, wait_s)
+        client = Client(str(paths().control_socket), self.argv, wait_s)
         return client.call(verb, module, **args)
 
 
@@ -95,9 +92,10 @@ def app() -> App:
     return found
 
 
-def _remember_module(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
-    if value is not None and not ctx.resilient_parsing:
-        ctx.ensure_object(App).name_module(value)
+def _remember_module(ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> None:
+    if not ctx.resilient_parsing:
+        for name in value:
+            ctx.ensure_object(App).name_module(name)
 
 
 def _complete_module(
@@ -105,7 +103,7 @@ def _complete_module(
 ) -> list[CompletionItem]:
     """Names of installed modules, from the folder: completion must not wait for a daemon."""
     try:
-        names = sorted(entry.name for entry in (safe_folder() / "modules").iterdir())
+        names = sorted(entry.name for entry in paths().modules.iterdir())
     except OSError:
         return []
     return [
@@ -119,6 +117,7 @@ def _module_option() -> click.Option:
     return click.Option(
         ["-m", "--module", "named_module"],
         metavar="AM",
+        multiple=True,  # only to notice a second, different name
         help="Name of the module (default: $SAFEMODULE).",
         expose_value=False,
         callback=_remember_module,

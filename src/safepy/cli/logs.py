@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from safepy.admin.values import check_path
-from safepy.cli.context import Command, app, not_yet, var_folder
+from safepy.cli.context import Command, app, not_yet, paths
 from safepy.errors import LocalFault, RequestRefused
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _show(name: str, text: str) -> click.Command:
     )
     @click.option("-A", "verbose", is_flag=True, help="All levels (I, W and D too).")
     def run(follow: bool, count: int, verbose: bool) -> None:
-        path = str(app().module_var / "log.db")
+        path = str(app().files.log_db)
         last = 0
         for line in _read(path, count or (1 if follow else 0), verbose):
             last = line.number
@@ -102,7 +102,7 @@ def _show(name: str, text: str) -> click.Command:
 def logsave(verbose: bool, file: str) -> None:
     """Save the log in a new file."""
     check_path(file)
-    path = str(app().module_var / "log.db")
+    path = str(app().files.log_db)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     lines = _read(path, _MANY_LINES, verbose)
     try:
@@ -130,7 +130,7 @@ def cmdlog(count: int) -> None:
     from safepy.storage import modulelog
 
     app().for_the_node()
-    path = str(var_folder() / "log.db")
+    path = str(paths().log_db)
     with _explained(path):
         lines = modulelog.read_commands(path, count)
     for line in lines:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
@@ -75,6 +74,8 @@ def _explain(error: BaseException) -> int:
             return 1
         case _:
             if os.environ.get("SAFEKIT_DEBUG"):
+                import traceback
+
                 traceback.print_exception(error)
             _complain(
                 f"internal error: {type(error).__name__}: {error}",

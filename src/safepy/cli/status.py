@@ -10,7 +10,7 @@ import click
 
 from safepy import __version__
 from safepy.admin.values import LoopState, ModuleInfo, WatchedProcess
-from safepy.cli.context import Command, Group, app, identity_option, safe_folder, var_folder
+from safepy.cli.context import Command, Group, app, identity_option, paths
 from safepy.cli.output import (
     output_option,
     snapshot_lines,
@@ -182,7 +182,7 @@ def record(form: str) -> None:
 
     from safepy.storage.record import RecordFile
 
-    found = RecordFile(str(app().module_var / "state" / "record")).load()
+    found = RecordFile(str(app().files.record)).load()
     shown = msgspec.to_builtins(found)
     shown["history"] = [list(pair) for pair in found.history]
     if form != "text":
@@ -217,17 +217,12 @@ def _loop(command: str, change: str, text: str) -> click.Command:
 def print_environment() -> None:
     """`safekit -p`: NAME="value" lines (reference 3.1, 3.2)."""
     here = app()
-    safe, var = safe_folder(), var_folder()
-    lines = {"SAFE": safe, "SAFEVAR": var, "SAFEBIN": safe / "private" / "bin"}
-    module = here.module_or_all
-    if module:
-        active = safe / "private" / "modules" / module
-        lines |= {
-            "SAFEUSERBIN": active / "bin",
-            "SAFEUSERCONF": active / "conf",
-            "SAFEUSERVAR": var / "modules" / module,
-        }
-        click.echo(f'SAFEMODULE="{module}"')
+    node = paths()
+    lines = {"SAFE": node.safe, "SAFEVAR": node.safevar, "SAFEBIN": node.safebin}
+    if here.module_or_all:
+        files = node.module(here.module_or_all)
+        click.echo(f'SAFEMODULE="{files.name}"')
+        lines |= {"SAFEUSERBIN": files.bin, "SAFEUSERCONF": files.conf, "SAFEUSERVAR": files.var}
     for name, value in lines.items():
         click.echo(f'{name}="{os.fspath(value)}"')
 

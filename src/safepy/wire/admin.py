@@ -12,8 +12,6 @@ import msgspec
 
 from safepy.errors import RequestRefused
 
-#: Where the socket lies below SAFEVAR; its folder is 0700 (S12).
-SOCKET = "run/safeadmin.sock"
 #: The longest request; a file's content never travels here, only its path.
 MAX_REQUEST_BYTES = 256 * 1024
 #: The longest reply: the state of many modules with all their resources.
