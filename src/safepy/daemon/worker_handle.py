@@ -77,7 +77,7 @@ class WorkerHandle:
         argv: Sequence[str] = (sys.executable, "-m", "safepy.worker"),
     ) -> WorkerHandle:
         """Raises LocalFault when the process cannot be started or an old one does not die."""
-        await _end_old_worker(pid_path)
+        await end_old_worker(pid_path)
         handle = cls(module, pid_path, silence_s, on_report, on_death)
         handle._spawn(argv)
         return handle
@@ -242,7 +242,8 @@ def _noted_pid(path: str) -> tuple[int, str]:
     return int(number), start
 
 
-async def _end_old_worker(pid_path: str) -> None:
+async def end_old_worker(pid_path: str) -> None:
+    """No worker noted at `pid_path` lives. Raises LocalFault if it does not die."""
     try:
         pid, start = _noted_pid(pid_path)
         pid_fd = os.pidfd_open(pid)
