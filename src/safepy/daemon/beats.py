@@ -1,0 +1,73 @@
+"""The heartbeats of one module: lanes, keys, and what is dropped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from safepy.core.events import BeatReceived, Event, LaneAddress
+from safepy.errors import PeerError
+from safepy.model import Beat
+from safepy.net.lanes import Lane, LaneEnds
+from safepy.wire.heartbeat import Opener, Sealer
+
+_COMPLAIN_EVERY_S = 60.0
+
+log = logging.getLogger(__name__)
+
+
+class Beats:
+    """`ends` are the lanes in the order of the configuration: the place in it is the number of
+    the lane on the wire. A lane is known by its ident."""
+
+    def __init__(
+        self,
+        module: str,
+        ends: Sequence[LaneEnds],
+        sealer: Sealer,
+        opener: Opener,
+        post: Callable[[Event], None],
+    ) -> None:
+        self._module = module
+        self._sealer = sealer
+        self._opener = opener
+        self._post = post
+        self._complained_s = -_COMPLAIN_EVERY_S
+        self._numbers = {end.name: number for number, end in enumerate(ends)}
+        self.lanes = {end.name: self._lane(end) for end in ends}
+
+    async def run(self) -> None:
+        """Keep all lanes up until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for name, lane in self.lanes.items():
+                tasks.create_task(lane.run(), name=f"{self._module} lane {name}")
+
+    def send(self, lane: str, beat: Beat) -> None:
+        self.lanes[lane].send(self._sealer.seal(self._numbers[lane], beat))
+
+    def _lane(self, ends: LaneEnds) -> Lane:
+        name = ends.name
+
+        def address(present: bool) -> None:
+            self._post(LaneAddress(name, present))
+
+        return Lane(ends, lambda datagram: self._received(name, datagram), address)
+
+    def _received(self, name: str, datagram: bytes) -> None:
+        try:
+            beat = self._opener.open(self._numbers[name], datagram)
+        except PeerError as error:
+            counters = self.lanes[name].counters
+            counters.malformed += 1
+            self._complain(name, error, counters.malformed)
+        else:
+            self._post(BeatReceived(name, beat))
+
+    def _complain(self, name: str, error: PeerError, count: int) -> None:
+        """Once a minute at most: the network decides how often this happens (protocol S3)."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._complained_s >= _COMPLAIN_EVERY_S:
+            self._complained_s = now_s
+            hint = "do both nodes have the same cluster key?"
+            log.warning("%s lane %s: dropped %d: %s; %s", self._module, name, count, error, hint)
