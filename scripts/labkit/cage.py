@@ -6,8 +6,8 @@ Works with the freezer of legacy control groups and with unified ones.
 
 from __future__ import annotations
 
-import os
 import time
+from functools import partial
 from pathlib import Path
 
 from .procs import LabError, Process, wait_until
@@ -85,7 +85,7 @@ class Cage:
     def remove(self) -> None:
         groups = sorted(self.path.rglob("cgroup.procs"), key=lambda at: -len(at.parts))
         for listing in groups:
-            wait_until(f"{listing.parent} is empty", lambda at=listing: _rmdir(at.parent), 5.0)
+            wait_until(f"{listing.parent} is empty", partial(_rmdir, listing.parent), 5.0)
         for parent in (self.path.parent, self.path.parent.parent):
             if parent.is_dir() and not any(at.is_dir() for at in parent.iterdir()):
                 _rmdir(parent)
@@ -93,7 +93,7 @@ class Cage:
 
 def _rmdir(group: Path) -> bool:
     try:
-        os.rmdir(group)
+        group.rmdir()
     except FileNotFoundError:
         return True
     except OSError:
@@ -107,4 +107,3 @@ def kill_processes(pids: list[int]) -> None:
         process = Process.of(pid)
         if process is not None:
             process.kill()
-

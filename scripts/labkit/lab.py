@@ -106,6 +106,12 @@ class Lab:
             shutil.copytree(source, self.layout.shared / "programs")
         (self.layout.shared / "cluster.xml").write_text(self.cluster_xml())
 
+    def shared_path(self, name: str) -> Path:
+        """A file of the machine that nodes see as /lab/NAME; its folder is made."""
+        path = self.layout.shared / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
     # -- what it is ------------------------------------------------------------------------
 
     def hosts(self) -> str:
@@ -150,10 +156,17 @@ class Lab:
         return ["ip", "netns", "exec", namespace, *argv]
 
     def client(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        return run(*self.on_client(list(argv)), check=check, env=os.environ | ENVIRONMENT)
+        return run(*self.on_client(list(argv)), check=check, env=self._client_environment())
 
     def client_popen(self, *argv: str, output: Path) -> subprocess.Popen[bytes]:
         with output.open("ab") as sink:
             return subprocess.Popen(
-                self.on_client(list(argv)), stdin=subprocess.DEVNULL, stdout=sink, stderr=sink
+                self.on_client(list(argv)),
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                env=self._client_environment(),
             )
+
+    def _client_environment(self) -> dict[str, str]:
+        return os.environ | ENVIRONMENT | {"PYTHONPATH": str(CHECKOUT / "scripts")}
