@@ -112,6 +112,12 @@ class Lab:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
+    def share_kit(self) -> None:
+        """Make this very package importable inside the nodes, from /lab/kit."""
+        kit = self.shared_path("kit/labkit")
+        if not kit.exists():
+            shutil.copytree(Path(__file__).parent, kit)
+
     # -- what it is ------------------------------------------------------------------------
 
     def hosts(self) -> str:

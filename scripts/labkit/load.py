@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import trees
 from .lab import Lab
 from .procs import LabError, wait_until
 from .programs.writer import RECORD_BYTES, record
@@ -20,6 +21,27 @@ def longest_pause(moments: Iterable[float]) -> float:
     """The longest time (s) between two successive acknowledgements."""
     ordered = sorted(moments)
     return max((b - a for a, b in itertools.pairwise(ordered)), default=0.0)
+
+
+def equal_trees(lab: Lab, directory: str, at_most_s: float = 30.0) -> list[str]:
+    """Differences between the real files of n1 and n2 once what is in flight has settled."""
+    inside = directory.removeprefix("/data/")
+    one, other = (node.data / inside for node in lab.nodes.values())
+    found: list[str] = []
+
+    def equal() -> bool:
+        nonlocal found
+        try:
+            found = trees.differences(one, other)
+        except FileNotFoundError:  # a file went away between listing and reading
+            return False
+        return not found
+
+    try:
+        wait_until(f"equal trees of {directory}", equal, at_most_s, 0.5)
+    except LabError:
+        return found or ["the trees do not come to rest"]
+    return []
 
 
 # -- PostgreSQL --------------------------------------------------------------------------------
