@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import grp
 import logging
 import os
@@ -38,6 +39,7 @@ MAX_CLIENTS = 128
 
 _UCRED = struct.Struct("3i")
 _SO_PEERGROUPS = 59  # Linux 4.13; the socket module has no name for it
+_GROUPS_BYTES_MAX = 1024  # all that getsockopt of Python can take
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +209,12 @@ def _caller(connection: socket.socket) -> Caller:
     """Pid, user and groups of the peer, from the kernel."""
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
     pid, uid, gid = _UCRED.unpack(raw)
-    packed = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 4096)
+    try:
+        packed = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_BYTES_MAX)
+    except OSError as error:
+        if error.errno != errno.ERANGE:
+            raise
+        packed = b""  # in more than 256 groups: only the primary one counts
     groups = struct.unpack(f"{len(packed) // 4}I", packed)
     return Caller(pid, uid, frozenset((gid, *groups)))
 
