@@ -1,0 +1,28 @@
+"""Create small files for some seconds; print how many a second.
+
+Usage: smallfiles.py DIRECTORY SECONDS
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+
+def main(directory: str, seconds: str) -> int:
+    content = b"x" * 4096
+    os.makedirs(directory, exist_ok=True)
+    begun = time.monotonic()
+    made = 0
+    while time.monotonic() - begun < float(seconds):
+        file = os.open(f"{directory}/{made}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        os.write(file, content)
+        os.close(file)
+        made += 1
+    print(made / (time.monotonic() - begun))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
