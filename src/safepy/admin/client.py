@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
 import time
@@ -103,7 +104,9 @@ def _exchange(connection: socket.socket, line: bytes, limit_s: float) -> bytes:
     deadline = time.monotonic() + limit_s
     received = bytearray()
     try:
-        connection.sendall(line)
+        # Who is refused at the door finds it closed, and the reason waiting behind it.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.sendall(line)
         while not received.endswith(b"\n"):
             connection.settimeout(max(0.001, deadline - time.monotonic()))
             chunk = connection.recv(_CHUNK_BYTES)

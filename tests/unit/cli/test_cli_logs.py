@@ -4,21 +4,26 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from safepy.model import Level
-from safepy.storage.modulelog import CommandLog, ModuleLog
+from safepy.storage.modulelog import CommandLog, ModuleLog, read
 
 
 @pytest.fixture
 def log(safe: Path) -> Any:
-    opened = ModuleLog(str(safe / "var/modules/demo/log.db"))
+    path = str(safe / "var/modules/demo/log.db")
+    opened = ModuleLog(path)
     for level in Level:
         opened.write("heart", level, f"line {level}")
-    assert opened.flush()
+    deadline = time.monotonic() + 5
+    while len(read(path, levels=None)) < len(Level):
+        assert time.monotonic() < deadline, "the lines were never written"
+        time.sleep(0.01)
     yield opened
     opened.close()
 
