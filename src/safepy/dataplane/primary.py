@@ -1,0 +1,487 @@
+"""The primary's side: carry a modification out here, send it, answer when that is allowed.
+
+Everything happens in the loop's thread, one operation after the other, so the order of arrival
+is the order here and on the peer; only fsync leaves for a thread. Local first, then the peer
+(design 2): a local error is answered at once and nothing was sent.
+
+What may not begin waits in the backlog, unexecuted and in order: gate closed or expired, held,
+window full, or ALONE and the first modification not yet recorded (I4). What was carried out but
+may not be answered waits too: for the peer's acknowledgement (I1), then for the gate.
+"""
+
+from __future__ import annotations
+
+import errno as errnos
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from safepy.core.replica.ops import (
+    ROOT,
+    Bind,
+    Forget,
+    Fsync,
+    Link,
+    Make,
+    Op,
+    Rename,
+    Symlink,
+    Tmpfile,
+    Unlink,
+    Write,
+)
+from safepy.core.replica.stream import MAX_BYTES, MAX_OPS, Window
+from safepy.dataplane.gate import GateKeeper
+from safepy.dataplane.touched import Mark, handles_used, marks_of
+from safepy.host.loop import Loop, Timer
+from safepy.model import Gate
+from safepy.storage.backing import Tree, run_sync
+
+#: The errno (0: done) and the result of an operation (see `Tree.apply`).
+Answer = Callable[[int, Any], None]
+Send = Callable[[int, int, Op], None]
+#: (tree index, kind, path, offset, length); see `touched.Mark`.
+MarksSink = Callable[[int, str, bytes, int, int], None]
+
+SYNC_THREADS = 4
+#: What an operation weighs in the window besides its data.
+OP_BYTES = 128
+#: Errors that say that this copy, not the request, is bad (F43, F46).
+_FAULTS = frozenset({errnos.EIO, errnos.EROFS, errnos.EUCLEAN})
+
+#: These give a handle its meaning on the peer.
+_NAMING = (Bind, Make, Tmpfile, Symlink)
+
+_Item = tuple[Answer, Any]
+
+
+class _Sync:
+    """An fsync under way: here, and on the peer if `remote`."""
+
+    __slots__ = ("answer", "gated", "local", "number", "remote")
+
+    def __init__(self, answer: Answer, gated: bool, remote: bool) -> None:
+        self.answer = answer
+        self.gated = gated
+        self.remote = remote
+        self.local = True
+        self.number = 0
+
+
+class Primary:
+    """Modifications of all directories of one module while this node leads.
+
+    `on_first_modification()` asks for `modified_recorded()`. `on_fault(reason)` is called once:
+    the local copy cannot be trusted any more. `marks_sink`, while set, hears what each
+    modification touches. `brake_s`: while ALONE, at most one modification begins in so many
+    seconds (0: no brake). `replicated_bytes` counts the data sent.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        trees: Sequence[Tree],
+        gate: GateKeeper,
+        on_first_modification: Callable[[], None],
+        on_fault: Callable[[str], None],
+        max_ops: int = MAX_OPS,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self._loop = loop
+        self._trees = trees
+        self._gate = gate
+        self._on_first_modification = on_first_modification
+        self._on_fault = on_fault
+        self._limits = (max_ops, max_bytes)
+        self._window: Window[_Item | _Sync] = Window(max_ops, max_bytes)
+        self._send: Send | None = None
+        self._known: list[set[int]] = [set() for _ in trees]
+        self._forgotten: list[list[int]] = [[] for _ in trees]
+        self._backlog: deque[tuple[int, Op, Answer]] = deque()
+        self._ready: list[_Item] = []  # the peer has it, or needs not: the gate decides
+        self._released: list[_Item] = []  # the peer was left behind: the record decides too
+        self._syncs: set[_Sync] = set()
+        self._pool = ThreadPoolExecutor(SYNC_THREADS, "primary-sync")
+        self._held = False
+        self._failed = False
+        self._recorded = self._record_asked = False
+        self._sync_failed = self._faulted = False
+        self._drained: Callable[[], None] | None = None
+        self._brake_timer: Timer | None = None
+        self.marks_sink: MarksSink | None = None
+        self.brake_s = 0.0
+        self.replicated_bytes = 0
+        for index, tree in enumerate(trees):
+            tree.on_release = partial(self._forget, index)
+
+    # -- what the mount asks ----------------------------------------------------------------
+
+    def modify(self, tree_index: int, op: Op, answer: Answer) -> None:
+        """Carry `op` out; `answer(errno, result)` is called once, now or later."""
+        if self._backlog or self.brake_s or not self._may_begin(op):
+            self._postpone(tree_index, op, answer)
+        else:
+            self._begin(tree_index, op, answer)
+
+    # -- what the worker tells -----------------------------------------------------------------
+
+    def kick(self) -> None:
+        """The gate was opened or renewed: go on with what waited for it."""
+        self._give_ready()
+        self._run_backlog()
+
+    def modified_recorded(self) -> None:
+        """It is durably recorded that this node changes something ALONE (I4)."""
+        self._recorded = True
+        self._ready += self._released
+        self._released.clear()
+        self.kick()
+
+    def connect(self, send: Send) -> None:
+        """A peer whose trees equal ours follows from here on, on a new stream. Nothing may be in
+        flight; a hold goes on until `unhold`."""
+        assert not len(self._window), "an old stream is still in flight"
+        self._window = Window(*self._limits)
+        self._known = [{ROOT} for _ in self._trees]
+        self._forgotten = [[] for _ in self._trees]
+        self._send = send
+
+    def disconnect(self) -> None:
+        """The stream is gone: everything is held until `release` or `fail_held`."""
+        self._send = None
+        self._held = True
+
+    def hold(self) -> None:
+        """No modification begins until `unhold`, `release` or `fail_held`."""
+        self._held = True
+
+    def unhold(self) -> None:
+        """Go on as things are: ALONE without a stream, else through it."""
+        self._held = False
+        self.kick()
+
+    def release(self) -> None:
+        """Go on ALONE, the peer being durably behind: what was in flight is answered with
+        success once the first modification of this generation is recorded."""
+        self._send = None
+        self._held = False
+        self._recorded = self._record_asked = False
+        for item in self._window.take_all():
+            if isinstance(item, _Sync):
+                item.remote = False
+                self._finish_sync(item)
+            else:
+                self._released.append(item)
+        if self._released:
+            self._ask_record()
+        self.kick()
+
+    def fail_held(self) -> None:
+        """This node gives the lead up: whatever is not answered ends with EIO, never with
+        success; also what comes later."""
+        self._failed = self._held = True
+        self._send = None
+        self._drained = None
+        ended = [answer for answer, _ in self._ready + self._released]
+        ended += [i[0] for i in self._window.take_all() if not isinstance(i, _Sync)]
+        ended += [sync.answer for sync in self._syncs]
+        ended += [answer for _, _, answer in self._backlog]
+        self._ready.clear()
+        self._released.clear()
+        self._syncs.clear()
+        self._backlog.clear()
+        for answer in ended:
+            answer(errnos.EIO, None)
+
+    def drain(self, drained: Callable[[], None]) -> None:
+        """Hold, and call `drained` when nothing is in flight or unanswered any more (only the
+        backlog is left). Forgotten by `fail_held`."""
+        self._held = True
+        self._drained = drained
+        self._check_drained()
+
+    def flush_everything(self, flushed: Callable[[int], None]) -> None:
+        """Make every tree durable on both nodes; `flushed(errno)`, whatever the gate says."""
+        left = len(self._trees)
+        worst = 0
+
+        def one_flushed(number: int, _: Any) -> None:
+            nonlocal left, worst
+            left -= 1
+            worst = worst or number
+            if left == 0:
+                flushed(worst)
+
+        for index in range(len(self._trees)):
+            self._sync(index, Fsync(0, False), one_flushed, gated=False)
+
+    def acknowledged(self, seq: int) -> None:
+        """The peer has everything up to `seq`. Raises PeerError."""
+        if self._send is None:
+            return  # of a stream that was given up
+        for item in self._window.acknowledge(seq):
+            assert not isinstance(item, _Sync)
+            self._ready.append(item)
+        self.kick()
+
+    def completed(self, seq: int, number: int) -> None:
+        """The peer's fsync ended. Raises PeerError. One that failed there is never answered
+        through this stream: the peer declares itself behind (F44)."""
+        if self._send is None or number:
+            return
+        sync = self._window.complete(seq)
+        assert isinstance(sync, _Sync)
+        sync.remote = False
+        self._finish_sync(sync)
+        self.kick()
+
+    def close(self) -> None:
+        """The worker ends or demotes; fsyncs under way end by themselves."""
+        for tree in self._trees:
+            tree.on_release = None
+        self._pool.shutdown(wait=False)
+
+    # -- figures --------------------------------------------------------------------------------
+
+    @property
+    def held(self) -> int:
+        """Modifications that wait for the gate, the record, room in the window or a decision."""
+        return len(self._backlog) + len(self._ready) + len(self._released)
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._window)
+
+    def oldest_unanswered_s(self, now_s: float) -> float:
+        """For how long the peer has owed an answer (0: it owes none)."""
+        sent_s = self._window.oldest_sent_s()
+        return 0.0 if sent_s is None else now_s - sent_s
+
+    # -- beginning ------------------------------------------------------------------------------
+
+    def _may_begin(self, op: Op) -> bool:
+        if self._held or not self._gate.may_begin():
+            return False
+        if self._send is not None:
+            return not self._window.full
+        if self._gate.mode is not Gate.ALONE:
+            return False
+        if self._recorded or type(op) is Fsync:
+            return True
+        self._ask_record()
+        return self._recorded
+
+    def _ask_record(self) -> None:
+        if not self._recorded and not self._record_asked:
+            self._record_asked = True
+            self._on_first_modification()
+
+    def _postpone(self, index: int, op: Op, answer: Answer) -> None:
+        if self._failed:
+            answer(errnos.EIO, None)
+            return
+        self._backlog.append((index, op, answer))
+        if self.brake_s:
+            self._run_backlog()
+
+    def _run_backlog(self) -> None:
+        """In order, as far as may be. Braked: one, and the next after a while."""
+        backlog = self._backlog
+        while backlog and self._brake_timer is None and self._may_begin(backlog[0][1]):
+            self._begin(*backlog.popleft())
+            if self.brake_s and self._send is None:
+                self._brake_timer = self._loop.call_later(self.brake_s, self._brake_over)
+        if self._drained is not None:
+            self._check_drained()
+
+    def _brake_over(self) -> None:
+        self._brake_timer = None
+        self._run_backlog()
+
+    def _begin(self, index: int, op: Op, answer: Answer) -> None:
+        if type(op) is Fsync:
+            self._sync(index, op, answer)
+        elif self._send is None:
+            self._carry_out_alone(index, op, answer)
+        else:
+            self._carry_out_paired(index, op, answer)
+
+    def _carry_out_alone(self, index: int, op: Op, answer: Answer) -> None:
+        tree, sink = self._trees[index], self.marks_sink
+        marks: list[Mark] = []
+        number, result = 0, None
+        try:
+            if sink is not None:
+                marks = marks_of(tree, op)
+            result = tree.apply(op)
+        except OSError as error:
+            number = self._local_error(error)
+        if sink is not None:  # also after an error: some operations can end half done
+            for mark in marks:
+                sink(index, *mark)
+        self._answer(answer, number, result)
+
+    def _carry_out_paired(self, index: int, op: Op, answer: Answer) -> None:
+        tree, known = self._trees[index], self._known[index]
+        before: list[Op] | None = []
+        try:
+            if type(op) is not Write or op.handle not in known:
+                before = self._introductions(index, op)
+            result, done = tree.apply_local(op)
+        except OSError as error:
+            answer(self._local_error(error), None)
+            if before == [] and error.errno != errnos.ESTALE:
+                for repair in tree.repair(op):
+                    self._transmit(index, repair, None)
+            return
+        if before is None:  # nobody can reach it on the peer: it lives and dies here
+            self._answer(answer, 0, result)
+            return
+        for introduction in before:
+            self._transmit(index, introduction, None)
+        self._transmit(index, done, (answer, result))
+
+    def _introductions(self, index: int, op: Op) -> list[Op] | None:
+        """What must be sent first so that the peer knows every handle that `op` uses.
+
+        None: it concerns a nameless object that the peer never knew. Paths are those of this
+        instant, before `op` is carried out, as on the peer.
+        """
+        tree, known = self._trees[index], self._known[index]
+        before: list[Op] = []
+        for handle in dict.fromkeys(handles_used(op)):
+            if handle in known:
+                continue
+            path = tree.path_of(handle)
+            if path is not None:
+                before.append(Bind(handle, path))
+            elif isinstance(op, Link) and handle == op.handle:
+                before += tree.describe_nameless(handle)
+            else:
+                return None
+        if isinstance(op, Unlink):
+            before += self._last_sight(index, op.parent, op.name)
+        elif isinstance(op, Rename):
+            before += self._last_sight(index, op.new_parent, op.new_name)
+        return before
+
+    def _last_sight(self, index: int, parent: int, name: bytes) -> list[Op]:
+        """A file about to lose a name, but not its last link, can be introduced now; later its
+        other names might not be known here."""
+        tree = self._trees[index]
+        handle = tree.known_at(parent, name)
+        if not handle or handle in self._known[index] or tree.stat(handle).st_nlink < 2:
+            return []
+        path = tree.path_of(handle)
+        return [] if path is None else [Bind(handle, path)]
+
+    def _transmit(self, index: int, op: Op, item: _Item | _Sync | None) -> None:
+        size_bytes = OP_BYTES
+        if type(op) is Write:
+            size_bytes += len(op.data)
+            self.replicated_bytes += len(op.data)
+        elif isinstance(op, _NAMING):
+            self._known[index].add(op.handle)
+        if isinstance(item, _Sync):
+            seq = self._window.add_completing(item, size_bytes, self._loop.now_s)
+        else:
+            seq = self._window.add(item, size_bytes, self._loop.now_s)
+        if self._send is not None:  # else lost while sending what came before: held
+            self._send(seq, index, op)
+
+    def _forget(self, index: int, handle: int) -> None:
+        """The kernel forgot a handle: so will the peer, if it knows it."""
+        known = self._known[index]
+        if self._send is None or handle not in known:
+            return
+        known.remove(handle)
+        if not any(self._forgotten):
+            self._loop.post(self._send_forgotten)
+        self._forgotten[index].append(handle)
+
+    def _send_forgotten(self) -> None:
+        forgotten, self._forgotten = self._forgotten, [[] for _ in self._trees]
+        for index, handles in enumerate(forgotten):
+            if handles and self._send is not None:
+                self._transmit(index, Forget(tuple(handles)), None)
+
+    # -- fsync ----------------------------------------------------------------------------------
+
+    def _sync(self, index: int, op: Fsync, answer: Answer, gated: bool = True) -> None:
+        if self._sync_failed:  # the kernel tells an error once; a retry would lie (I16)
+            answer(errnos.EIO, None)
+            return
+        tree = self._trees[index]
+        try:
+            before = self._introductions(index, op) if self._send is not None else None
+            fd = tree.sync_descriptor(op)
+        except OSError as error:
+            answer(self._local_error(error), None)
+            return
+        sync = _Sync(answer, gated, remote=before is not None)
+        self._syncs.add(sync)
+        if before is not None:
+            for introduction in before:
+                self._transmit(index, introduction, None)
+            self._transmit(index, op, sync)
+        self._pool.submit(self._sync_in_thread, op, fd, sync)
+
+    def _sync_in_thread(self, op: Fsync, fd: int, sync: _Sync) -> None:
+        number = 0
+        try:
+            run_sync(op, fd)
+        except OSError as error:
+            number = error.errno or errnos.EIO
+        self._loop.post(lambda: self._synced(sync, number))
+
+    def _synced(self, sync: _Sync, number: int) -> None:
+        sync.local = False
+        sync.number = number
+        if number:
+            self._sync_failed = True
+            self._report_fault(f"fsync failed: {os.strerror(number)}")
+        self._finish_sync(sync)
+        self.kick()
+
+    def _finish_sync(self, sync: _Sync) -> None:
+        if sync not in self._syncs or sync.local or (sync.remote and not sync.number):
+            return
+        self._syncs.remove(sync)
+        if sync.number or not sync.gated:
+            sync.answer(sync.number, None)
+        else:
+            self._ready.append((sync.answer, None))
+
+    # -- answering ------------------------------------------------------------------------------
+
+    def _answer(self, answer: Answer, number: int, result: Any) -> None:
+        if number or self._gate.may_answer():
+            answer(number, result)
+        else:  # the deadline passed while it was carried out
+            self._ready.append((answer, result))
+
+    def _give_ready(self) -> None:
+        if self._ready and self._gate.may_answer():
+            ready, self._ready = self._ready, []
+            for answer, result in ready:
+                answer(0, result)
+
+    def _check_drained(self) -> None:
+        busy = self._ready or self._released or self._syncs or len(self._window)
+        if self._drained is not None and not busy:
+            drained, self._drained = self._drained, None
+            drained()
+
+    def _local_error(self, error: OSError) -> int:
+        number = error.errno or errnos.EIO
+        if number in _FAULTS:
+            self._report_fault(f"error of the local file system: {os.strerror(number)}")
+        return number
+
+    def _report_fault(self, reason: str) -> None:
+        if not self._faulted:
+            self._faulted = True
+            self._on_fault(reason)

@@ -1,0 +1,145 @@
+"""The secondary's side of live replication: apply in order, acknowledge, complete.
+
+`acknowledge_on="receipt"` (protocol I1, `async="second"`): a batch is acknowledged, then applied;
+"apply" the other way round. Everything received is applied before this node may serve.
+"""
+
+from __future__ import annotations
+
+import errno as errnos
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from safepy.core.replica.ops import Fsync, Op, Write
+from safepy.host.loop import Loop
+from safepy.storage.backing import Tree, run_sync
+
+SYNC_THREADS = 4
+
+
+class Secondary:
+    """One stream's operations. All callbacks run in the loop's thread.
+
+    `ack(seq)` once for each batch, `complete(seq, errno)` for each fsync. `fault(errno, text)`
+    once: an operation failed here that had not failed there, this copy is behind from now on, and
+    nothing more is applied or acknowledged (F42, F44).
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        trees: Sequence[Tree],
+        acknowledge_on: str,
+        ack: Callable[[int], None],
+        complete: Callable[[int, int], None],
+        fault: Callable[[int, str], None],
+    ) -> None:
+        assert acknowledge_on in ("receipt", "apply"), acknowledge_on
+        self._loop = loop
+        self._trees = trees
+        self._on_receipt = acknowledge_on == "receipt"
+        self._ack = ack
+        self._complete = complete
+        self._fault = fault
+        self._received = 0
+        self._queue: deque[tuple[int, Tree, Op]] = deque()
+        self._turn_asked = False
+        self._syncs_running = 0
+        self._waiting: list[Callable[[], None]] = []
+        self._closed = False
+        self._pool = ThreadPoolExecutor(SYNC_THREADS, "secondary-sync")
+        self.faulted = False
+        self.replicated_bytes = 0
+
+    def receive(self, seq: int, tree_index: int, op: Op) -> None:
+        """The next operation of the stream."""
+        if self.faulted or self._closed:
+            return
+        if seq != self._received + 1:
+            self._fail(errnos.EPROTO, f"operation {seq} came after {self._received}")
+            return
+        if not 0 <= tree_index < len(self._trees):
+            self._fail(errnos.EPROTO, f"operation {seq} is for directory {tree_index}")
+            return
+        self._received = seq
+        self._queue.append((seq, self._trees[tree_index], op))
+        if type(op) is Write:
+            self.replicated_bytes += len(op.data)
+        if not self._turn_asked:
+            self._turn_asked = True
+            self._loop.post(self._turn)
+
+    def applied_all(self, then: Callable[[], None]) -> None:
+        """Apply everything received; `then` runs when the fsyncs among it have ended too."""
+        self._apply_queue()
+        self._waiting.append(then)
+        self._check_waiting()
+
+    def close(self) -> None:
+        """Nothing is applied or told any more; fsyncs under way end by themselves."""
+        self._closed = True
+        self._queue.clear()
+        self._pool.shutdown(wait=False)
+
+    def _turn(self) -> None:
+        self._turn_asked = False
+        if self._on_receipt and not self.faulted and not self._closed:
+            self._ack(self._received)
+        self._apply_queue()
+        if not self._on_receipt and not self.faulted and not self._closed:
+            self._ack(self._received)
+
+    def _apply_queue(self) -> None:
+        queue = self._queue
+        while queue:
+            seq, tree, op = queue.popleft()
+            try:
+                if type(op) is Fsync:
+                    self._start_sync(seq, tree, op)
+                elif type(op) is Write:
+                    if tree.apply(op) != len(op.data):  # it had room there for all of it
+                        raise OSError(errnos.ENOSPC, "short write")
+                else:
+                    tree.apply(op)
+            except OSError as error:
+                self._fail(error.errno or errnos.EIO, f"{_describe(tree, op)}: {error}")
+            except (ValueError, OverflowError) as error:  # no kernel takes such a number or name
+                self._fail(errnos.EPROTO, f"{_describe(tree, op)}: {error}")
+
+    def _start_sync(self, seq: int, tree: Tree, op: Fsync) -> None:
+        fd = tree.sync_descriptor(op)
+        self._syncs_running += 1
+        self._pool.submit(self._sync_in_thread, seq, op, fd)
+
+    def _sync_in_thread(self, seq: int, op: Fsync, fd: int) -> None:
+        number = 0
+        try:
+            run_sync(op, fd)
+        except OSError as error:
+            number = error.errno or errnos.EIO
+        self._loop.post(lambda: self._synced(seq, number))
+
+    def _synced(self, seq: int, number: int) -> None:
+        self._syncs_running -= 1
+        if not self.faulted and not self._closed:
+            self._complete(seq, number)
+            if number:
+                self._fail(number, f"fsync failed with errno {number}")
+        self._check_waiting()
+
+    def _fail(self, number: int, text: str) -> None:
+        self.faulted = True
+        self._queue.clear()
+        self._fault(number, text)
+
+    def _check_waiting(self) -> None:
+        if self._queue or self._syncs_running:
+            return
+        waiting, self._waiting = self._waiting, []
+        for then in waiting:
+            then()
+
+
+def _describe(tree: Tree, op: Op) -> str:
+    return f"{type(op).__name__} in directory {tree.index}"

@@ -1,0 +1,336 @@
+"""The one seam through which the data plane touches the real files of a replicated directory.
+
+One thread uses a `Tree`. Errors are `OSError` with the errno of the backing file system;
+an unknown or unreachable handle is ESTALE. While one of these calls creates something the
+process's umask is that of the application: other threads set modes explicitly.
+"""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from msgspec.structs import replace
+
+from safepy.core.replica.ops import (
+    ROOT,
+    Fallocate,
+    Fsync,
+    Op,
+    SetAttr,
+    SetXattr,
+    Stamps,
+    Tmpfile,
+    Write,
+)
+from safepy.storage import syscalls
+from safepy.storage.changes import Changes, Outcome, component, data_extents, failure, hidden_xattr
+from safepy.storage.objects import Object, ObjectTable
+
+CHUNK_BYTES = 128 * 1024
+_HIGHEST_OFFSET = (1 << 63) - 1
+_DT_UNKNOWN = 0
+
+
+class Tree:
+    """One replicated directory. `root_fd` (of the private door, a real descriptor) belongs to
+    the tree from now on, until `close`.
+
+    `index` is its number in the module; `acl` whether POSIX ACLs are replicated. `on_release`
+    hears of every handle that is released.
+    """
+
+    def __init__(self, root_fd: int, index: int, acl: bool, open_limit: int = 4096) -> None:
+        self.index = index
+        self.acl = acl
+        self._root_fd = root_fd
+        self._objects = ObjectTable(root_fd, open_limit)
+        self._changes = Changes(self._objects, acl)
+        self._table = {**self._changes.table, Fsync: self._sync}
+        self.on_release: Callable[[int], None] | None = None
+
+    # -- handles --------------------------------------------------------------------------
+
+    def new_handle(self) -> int:
+        """A number never used before in this tree, for an object about to be created."""
+        return self._objects.new_handle()
+
+    def release(self, handle: int) -> None:
+        """Nobody uses this handle any more; unknown ones do not matter."""
+        self._objects.release(handle)
+        if self.on_release is not None:
+            self.on_release(handle)
+
+    def close(self) -> None:
+        """Close every descriptor; only handles of a new tree are worth anything then."""
+        self._objects.clear()
+        if self._root_fd >= 0:
+            os.close(self._root_fd)
+            self._root_fd = -1
+
+    def path_of(self, handle: int) -> bytes | None:
+        """The present path from the root, without a leading "/"; None if it has no name.
+
+        A file whose known names are gone but which still has links (hard links nobody looked up)
+        is searched for: slow, and rare.
+        """
+        found = self._objects.get(handle)
+        path = self._objects.path_of(found)
+        if path is None and self._find_name(found):
+            path = self._objects.path_of(found)
+        return path
+
+    def known_at(self, parent: int, name: bytes) -> int:
+        """The handle that is known to stand there, or 0."""
+        there = self._objects.get(parent).children.get(name)
+        return 0 if there is None else there.handle
+
+    # -- reading --------------------------------------------------------------------------
+
+    def lookup(self, parent: int, name: bytes) -> tuple[int, os.stat_result]:
+        """(handle, status); the handle is new if nobody had one for this object."""
+        objects = self._objects
+        folder = objects.directory(parent)
+        dir_fd = objects.descriptor(folder)
+        status = os.stat(component(name), dir_fd=dir_fd, follow_symlinks=False)
+        found = objects.enter(folder, name, status)
+        if not found.handle:
+            objects.name_handle(found, objects.new_handle())
+        return found.handle, status
+
+    def stat(self, handle: int) -> os.stat_result:
+        found = self._objects.get(handle)
+        if found.fd < 0 and found.path_only and found.names:  # spares opening every link
+            parent, name = found.names[0]
+            dir_fd = self._objects.descriptor(parent)
+            status = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+            if (status.st_dev, status.st_ino) == found.key:
+                return status
+        return os.fstat(self._objects.descriptor(found))
+
+    def readlink(self, handle: int) -> bytes:
+        found = self._objects.get(handle)
+        if found.kind != stat.S_IFLNK:
+            raise failure(errno.EINVAL)
+        # an empty path with a descriptor means the link itself
+        return os.readlink(b"", dir_fd=self._objects.descriptor(found))
+
+    def read(self, handle: int, offset: int, size: int) -> bytes:
+        return os.pread(self._file(handle), size, offset)
+
+    def read_cached(self, handle: int, offset: int, size: int) -> bytes | None:
+        """As `read`, but None if the disk would have to be waited for (use a thread then:
+        `duplicate` and `os.pread`)."""
+        buffer = bytearray(size)
+        try:
+            count = os.preadv(self._file(handle), [buffer], offset, os.RWF_NOWAIT)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EOPNOTSUPP):
+                return None
+            raise
+        if 0 < count < size:  # the rest may be cold, or it may be the end of the file
+            return None
+        return bytes(memoryview(buffer)[:count])
+
+    def duplicate(self, handle: int) -> int:
+        """A descriptor of a file or directory for another thread, which closes it."""
+        found = self._objects.get(handle)
+        if found.path_only:
+            raise failure(errno.EINVAL)
+        return os.dup(self._objects.descriptor(found))
+
+    def list(self, handle: int) -> builtins.list[tuple[bytes, int, int]]:
+        """(name, inode number, d_type) of every entry, without "." and ".."."""
+        fd = self._objects.descriptor(self._objects.directory(handle))
+        with os.scandir(fd) as entries:
+            return [(os.fsencode(e.name), e.inode(), _d_type(e, fd)) for e in entries]
+
+    def getxattr(self, handle: int, name: bytes) -> bytes:
+        if hidden_xattr(name, self.acl):
+            raise failure(errno.ENODATA)
+        return os.getxattr(self._target(handle), name)
+
+    def listxattr(self, handle: int) -> builtins.list[bytes]:
+        names = map(os.fsencode, os.listxattr(self._target(handle)))
+        return [name for name in names if not hidden_xattr(name, self.acl)]
+
+    def lseek(self, handle: int, offset: int, whence: int) -> int:
+        return os.lseek(self._file(handle), offset, whence)
+
+    def statfs(self) -> os.statvfs_result:
+        return os.fstatvfs(self._root_fd)
+
+    # -- changing -------------------------------------------------------------------------
+
+    def apply(self, op: Op) -> Any:
+        """Do as `op` says, and set the times it carries.
+
+        Returns the count of a Write, the status of Make, Tmpfile, Symlink, Link and SetAttr,
+        else None. A short Write is no error here. An Fsync is waited for.
+        """
+        result, _ = self._table[type(op)](op)
+        for handle, mtime_ns in getattr(op, "stamps", ()):
+            fd = self._objects.descriptor(self._objects.get(handle))
+            syscalls.set_times(fd, None, mtime_ns)
+        return result
+
+    def apply_local(self, op: Op) -> tuple[Any, Op]:
+        """Apply on the node that leads: (result, the operation as the peer must repeat it)."""
+        if type(op) is Write:  # the hot path
+            found = self._objects.get(op.handle)
+            fd = found.fd if found.writable else self._objects.writable(found)
+            found.used = True
+            data = op.data
+            count = os.pwrite(fd, data, op.offset)
+            if op.kill_priv:
+                self._changes.kill_privileges(found)
+            if count < len(data):
+                data = data[:count]
+            stamps = ((op.handle, os.fstat(found.fd).st_mtime_ns),)
+            return count, Write(op.handle, op.offset, data, op.kill_priv, stamps)
+        result, touched = self._table[type(op)](op)
+        if not touched:
+            return result, op
+        return result, replace(op, stamps=self._stamps(touched))
+
+    def sync_descriptor(self, op: Fsync) -> int:
+        """A descriptor for `run_sync`, to be called in another thread."""
+        if not op.handle:
+            return os.dup(self._root_fd)
+        return self.duplicate(op.handle)
+
+    # -- telling the peer more than the operation itself -------------------------------------
+
+    def contents(self, handle: int, offset: int = 0, end: int = _HIGHEST_OFFSET) -> Iterator[Write]:
+        """The data of a file as operations; holes are left out."""
+        fd = self._file(handle)
+        for start, length in data_extents(fd, offset, end):
+            for at in range(start, start + length, CHUNK_BYTES):
+                size = min(CHUNK_BYTES, start + length - at)
+                yield Write(handle, at, os.pread(self._file(handle), size, at))
+
+    def describe_nameless(self, handle: int) -> builtins.list[Op]:
+        """Operations that make an unnamed file like this one, under the same handle."""
+        found = self._objects.get(handle)
+        status = os.fstat(self._objects.descriptor(found))
+        mode = stat.S_IMODE(status.st_mode)
+        ops: builtins.list[Op] = [Tmpfile(handle, ROOT, mode, 0, status.st_uid, status.st_gid)]
+        ops += self.contents(handle)
+        ops.append(SetAttr(handle, mode, status.st_uid, status.st_gid, status.st_size))
+        for name in self.listxattr(handle):
+            ops.append(SetXattr(handle, name, self.getxattr(handle, name), 0))
+        ops.append(SetAttr(handle, mtime_ns=status.st_mtime_ns))
+        return ops
+
+    def repair(self, op: Op) -> builtins.list[Op]:
+        """What the peer must do so that it equals what an operation that failed here left
+        behind: some can end half done (protocol 4.1, F41)."""
+        if not isinstance(op, SetAttr | Fallocate):
+            return []
+        found = self._objects.get(op.handle)
+        status = os.fstat(self._objects.descriptor(found))
+        ops: builtins.list[Op] = []
+        if isinstance(op, Fallocate) and op.mode & (
+            syscalls.FALLOC_ZERO_RANGE | syscalls.FALLOC_PUNCH_HOLE
+        ):
+            hole = syscalls.FALLOC_PUNCH_HOLE | syscalls.FALLOC_KEEP_SIZE
+            ops.append(Fallocate(op.handle, hole, op.offset, op.length))
+            ops += self.contents(op.handle, op.offset, op.offset + op.length)
+        ops.append(
+            SetAttr(
+                op.handle,
+                None if found.kind == stat.S_IFLNK else stat.S_IMODE(status.st_mode),
+                status.st_uid,
+                status.st_gid,
+                status.st_size if found.is_regular else None,
+                mtime_ns=status.st_mtime_ns,
+            )
+        )
+        return ops
+
+    def _sync(self, op: Fsync) -> Outcome:
+        run_sync(op, self.sync_descriptor(op))
+        return None, ()
+
+    # -- inside ---------------------------------------------------------------------------
+
+    def _file(self, handle: int) -> int:
+        found = self._objects.get(handle)
+        if not found.is_regular:
+            raise failure(errno.EISDIR if found.is_directory else errno.EINVAL)
+        return self._objects.descriptor(found)
+
+    def _target(self, handle: int) -> int | str:
+        return self._objects.target(self._objects.get(handle))
+
+    def _stamps(self, touched: tuple[int, ...]) -> Stamps:
+        return tuple((handle, self.stat(handle).st_mtime_ns) for handle in dict.fromkeys(touched))
+
+    def _find_name(self, wanted: Object) -> bool:
+        """Enter a name of an object that has links but no known name; False if there is none."""
+        if wanted.fd < 0 or os.fstat(wanted.fd).st_nlink == 0:
+            return False
+        pending = [self._objects.root]
+        visited: builtins.list[Object] = []
+        try:
+            return self._search(wanted, pending, visited)
+        finally:
+            for folder in reversed(visited + pending):
+                self._objects.prune(folder)
+
+    def _search(
+        self, wanted: Object, pending: builtins.list[Object], visited: builtins.list[Object]
+    ) -> bool:
+        while pending:
+            folder = pending.pop()
+            visited.append(folder)
+            dir_fd = self._objects.descriptor(folder)
+            with os.scandir(dir_fd) as entries:
+                found = [
+                    (os.fsencode(e.name), e.is_dir(follow_symlinks=False))
+                    for e in entries
+                    if e.inode() == wanted.key[1] or e.is_dir(follow_symlinks=False)
+                ]
+            for name, is_folder in found:
+                dir_fd = self._objects.descriptor(folder)
+                status = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+                entered = self._objects.enter(folder, name, status)
+                if entered is wanted:
+                    return True
+                if is_folder:
+                    pending.append(entered)
+        return False
+
+
+def run_sync(op: Fsync, fd: int) -> None:
+    """Make durable what `fd` stands for, and close it. For a thread: it may take long.
+
+    Raises the write error that the kernel reports; it reports each only once (protocol I16).
+    """
+    try:
+        if not op.handle:
+            syscalls.syncfs(fd)
+        elif op.data_only:
+            os.fdatasync(fd)
+        else:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _d_type(entry: os.DirEntry[str], dir_fd: int) -> int:
+    if entry.is_file(follow_symlinks=False):
+        return stat.S_IFREG >> 12
+    if entry.is_dir(follow_symlinks=False):
+        return stat.S_IFDIR >> 12
+    if entry.is_symlink():
+        return stat.S_IFLNK >> 12
+    try:
+        mode = os.stat(entry.name, dir_fd=dir_fd, follow_symlinks=False).st_mode
+    except FileNotFoundError:  # gone since the listing
+        return _DT_UNKNOWN
+    return stat.S_IFMT(mode) >> 12

@@ -1,0 +1,123 @@
+"""System calls that Python's `os` lacks, each raising `OSError` with the kernel's errno.
+
+Only 64-bit Linux is meant (off_t and time_t are 64 bits wide). Calls interrupted by a signal are
+made again, as `os` does (PEP 475).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import resource
+import struct
+from typing import Any
+
+RENAME_NOREPLACE = 1
+RENAME_EXCHANGE = 2
+RENAME_WHITEOUT = 4
+
+FALLOC_KEEP_SIZE = 0x01
+FALLOC_PUNCH_HOLE = 0x02
+FALLOC_COLLAPSE_RANGE = 0x08
+FALLOC_ZERO_RANGE = 0x10
+FALLOC_INSERT_RANGE = 0x20
+
+RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_BENEATH = 0x08
+#: Resolution that can neither leave the directory nor follow any link (protocol S8).
+RESOLVE_STRICT = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
+
+_AT_EMPTY_PATH = 0x1000
+_SYS_OPENAT2 = 437  # the same number on every architecture
+_UTIME_OMIT = (1 << 30) - 2
+_NS = 1_000_000_000
+_OPEN_HOW = struct.Struct("=QQQ")
+_TIMES = struct.Struct("=qqqq")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _declare(name: str, *argtypes: Any, restype: Any = ctypes.c_int) -> Any:
+    function = getattr(_libc, name)
+    function.argtypes = argtypes
+    function.restype = restype
+    return function
+
+
+_int, _str, _i64 = ctypes.c_int, ctypes.c_char_p, ctypes.c_int64
+_renameat2 = _declare("renameat2", _int, _str, _int, _str, ctypes.c_uint)
+_fallocate = _declare("fallocate", _int, _int, _i64, _i64)
+_syncfs = _declare("syncfs", _int)
+_linkat = _declare("linkat", _int, _str, _int, _str, _int)
+_utimensat = _declare("utimensat", _int, _str, _str, _int)
+_openat2 = _declare(
+    "syscall",
+    ctypes.c_long,
+    ctypes.c_long,
+    _str,
+    _str,
+    ctypes.c_size_t,
+    restype=ctypes.c_long,
+)
+
+
+def _call(function: Any, *arguments: Any) -> int:
+    while True:
+        result: int = function(*arguments)
+        if result >= 0:
+            return result
+        number = ctypes.get_errno()
+        if number != errno.EINTR:
+            raise OSError(number, os.strerror(number))
+
+
+def renameat2(dir_fd: int, name: bytes, new_dir_fd: int, new_name: bytes, flags: int) -> None:
+    _call(_renameat2, dir_fd, name, new_dir_fd, new_name, flags)
+
+
+def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
+    _call(_fallocate, fd, mode, offset, length)
+
+
+def syncfs(fd: int) -> None:
+    """Flush the whole file system that holds `fd`; reports its write errors (Linux 5.8)."""
+    _call(_syncfs, fd)
+
+
+def link_descriptor(fd: int, new_dir_fd: int, new_name: bytes) -> None:
+    """Give the object behind `fd` (O_PATH will do) a further name."""
+    _call(_linkat, fd, b"", new_dir_fd, new_name, _AT_EMPTY_PATH)
+
+
+def set_times(fd: int, atime_ns: int | None, mtime_ns: int | None) -> None:
+    """Set times of the object behind `fd` (O_PATH will do); None leaves one as it is."""
+    times = _TIMES.pack(*_timespec(atime_ns), *_timespec(mtime_ns))
+    if _utimensat(fd, b"", times, _AT_EMPTY_PATH) < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _timespec(time_ns: int | None) -> tuple[int, int]:
+    return (0, _UTIME_OMIT) if time_ns is None else divmod(time_ns, _NS)
+
+
+def openat2(dir_fd: int, path: bytes, flags: int, mode: int = 0) -> int:
+    """Open beneath `dir_fd` without following any link, not even in the middle (S8)."""
+    how = _OPEN_HOW.pack(flags | os.O_CLOEXEC, mode, RESOLVE_STRICT)
+    return _call(_openat2, _SYS_OPENAT2, dir_fd, path, how, len(how))
+
+
+def raise_descriptor_limit(wanted: int = 1 << 17) -> int:
+    """Raise the process's limit of open files as far as allowed; returns the limit in force."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for soft_new, hard_new in ((wanted, max(hard, wanted)), (hard, hard)):
+        if soft >= soft_new:
+            break
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft_new, hard_new))
+        except (OSError, ValueError):
+            continue  # not permitted to go that high; the next candidate always is
+        break
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
