@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -20,19 +19,22 @@ from safepy.errors import LocalFault, RequestRefused
 if TYPE_CHECKING:
     from safepy.storage.modulelog import Line
 
+T = TypeVar("T")
+
 _DEFAULT_LINES = 300
 _MANY_LINES = 10_000_000
 _FOLLOW_S = 0.3
 
 
-@contextmanager
-def _explained(path: str) -> Iterator[None]:
-    """What SQLite says about a file becomes a sentence about it."""
+def _from_file(path: str, read: Callable[[], list[T]]) -> list[T]:
+    """What `read` finds in a log; what SQLite says about the file becomes a sentence about it."""
     import sqlite3
 
     try:
-        yield
+        return read()
     except sqlite3.Error as error:
+        if "no such table" in str(error):  # being made at this moment: nothing is in it yet
+            return []
         raise LocalFault(f"the log {path} cannot be read: {error}") from error
 
 
@@ -40,8 +42,7 @@ def _read(path: str, count: int, verbose: bool, after: int = 0) -> list[Line]:
     from safepy.storage import modulelog
 
     levels = None if verbose else modulelog.NORMAL_LEVELS
-    with _explained(path):
-        return modulelog.read(path, count, levels, after)
+    return _from_file(path, lambda: modulelog.read(path, count, levels, after))
 
 
 def _language(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
@@ -131,9 +132,7 @@ def cmdlog(count: int) -> None:
 
     app().for_the_node()
     path = str(paths().log_db)
-    with _explained(path):
-        lines = modulelog.read_commands(path, count)
-    for line in lines:
+    for line in _from_file(path, lambda: modulelog.read_commands(path, count)):
         click.echo(line)
 
 

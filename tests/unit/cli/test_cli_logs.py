@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from safepy.cli.logs import _read
 from safepy.model import Level
-from safepy.storage.modulelog import CommandLog, ModuleLog, read
+from safepy.storage.modulelog import CommandLog, ModuleLog
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def log(safe: Path) -> Any:
     for level in Level:
         opened.write("heart", level, f"line {level}")
     deadline = time.monotonic() + 5
-    while len(read(path, levels=None)) < len(Level):
+    while len(_read(path, 100, verbose=True)) < len(Level):
         assert time.monotonic() < deadline, "the lines were never written"
         time.sleep(0.01)
     yield opened
@@ -49,6 +50,12 @@ def test_another_language_is_refused_by_name(run: Any, log: ModuleLog) -> None:
     done = run("log", "-l", "fr", "-m", "demo")
     assert done.exit_code == 1 and "-l fr is not supported yet" in done.stderr
     assert run("log", "-l", "en", "-m", "demo").exit_code == 0
+
+
+def test_a_log_that_is_just_being_made_is_empty(run: Any, safe: Path) -> None:
+    (safe / "var/modules/demo/log.db").touch()
+    done = run("log", "-m", "demo")
+    assert (done.exit_code, done.output) == (0, "")
 
 
 def test_a_log_that_is_none_is_one_clear_line(run: Any, safe: Path) -> None:
