@@ -29,7 +29,11 @@ RATIO_COUNTS_FROM_BYTES = 1 << 20
 MAX_DEPTH = 12
 MAX_NAME_BYTES = 255
 
+MAX_DIRECTORY_BYTES = 4 << 20
+
 _ENCRYPTED = 0x1
+#: The end record of a zip, without its comment (at most 65535 bytes).
+_END_BYTES = 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ def members(source: Path) -> Iterator[list[Member]]:
             _check(found)
             yield found
         else:
-            with source.open("rb") as file, _zip(file) as archive:
+            with _opener(source, follow=True)() as file, _zip(file) as archive:
                 found = [_member_of_zip(archive, info) for info in archive.infolist()]
                 _check(found)
                 _check_ratio(found, os.fstat(file.fileno()).st_size)
@@ -76,11 +80,23 @@ def _zip(file: IO[bytes]) -> zipfile.ZipFile:
         raise PackageError("neither a folder nor a file")
     if status.st_size > MAX_ARCHIVE_BYTES:
         raise PackageError(f"{status.st_size} bytes, allowed are at most {MAX_ARCHIVE_BYTES}")
+    _check_directory_size(file, status.st_size)
     try:
         return zipfile.ZipFile(file)
     except (ValueError, OverflowError, UnicodeDecodeError) as exc:
         # zipfile lets these through for directories of nonsense.
         raise PackageError(f"no module package: {shown(str(exc))}") from exc
+
+
+def _check_directory_size(file: IO[bytes], size_bytes: int) -> None:
+    """Before zipfile builds an object for each entry: can there be too many of them?"""
+    file.seek(max(0, size_bytes - _END_BYTES - 0xFFFF))
+    tail = file.read()
+    end = tail[max(tail.rfind(b"PK\5\6"), 0) :][:_END_BYTES]
+    if len(end) < _END_BYTES or not end.startswith(b"PK\5\6"):
+        raise PackageError("no module package: it has no zip directory")
+    if int.from_bytes(end[12:16], "little") > MAX_DIRECTORY_BYTES:
+        raise PackageError(f"its directory is bigger than {MAX_DIRECTORY_BYTES} bytes")
 
 
 def _member_of_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
@@ -116,9 +132,12 @@ def _of_folder(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Member]:
             raise PackageError(f"{shown('/'.join(parts))}: {text}")
 
 
-def _opener(path: Path) -> Callable[[], IO[bytes]]:
+def _opener(path: Path, *, follow: bool = False) -> Callable[[], IO[bytes]]:
+    """Opens the file when called; without waiting, should it have become a pipe."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+
     def open_() -> IO[bytes]:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, flags)
         return os.fdopen(descriptor, "rb")
 
     return open_
