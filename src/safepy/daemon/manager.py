@@ -1,57 +1,99 @@
 """What can be asked of the daemon: one async method for each verb of the admin socket.
 
-`admin/server.py` calls these and nothing else of the daemon (it states the same signatures as a
-Protocol, because layer 4 does not import layer 5). Arguments are typed and already authenticated;
+`admin/server.py` calls these and nothing else of the daemon (`admin.api.Manager` states the same
+signatures, because layer 4 does not import layer 5). Arguments are typed and already authenticated;
 results are plain data that become JSON. Whatever the operator should read is raised as a
 `SafekitError` (refused, wrong configuration, unknown module ...); anything else is a bug.
+
+Verbs that change a configuration come one after the other; what reads or controls a running
+module never waits for them.
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import Any
 
-from safepy.model import Level, Snapshot
+from safepy.config import module as folders
+from safepy.core.events import ActionRequested, FailoverSet
+from safepy.daemon import boot
+from safepy.daemon.clustering import Clustering
+from safepy.daemon.installing import Installing
+from safepy.daemon.module import Module, heart_port, rfs_port
+from safepy.daemon.node import Node, active_config
+from safepy.errors import RequestRefused
+from safepy.host.processes import matching, scan
+from safepy.model import Level, Snapshot, State
+from safepy.storage.modulelog import CommandLog, ModuleLog
+from safepy.storage.record import show
 
 JsonObject = dict[str, Any]
 
+#: In which states an action can mean anything; it is refused at once elsewhere.
+_STARTED = frozenset(State) - {State.STOP}
+_ALLOWED = {
+    "start": frozenset({State.STOP}),
+    "prim": frozenset({State.STOP, State.WAIT}),
+    "second": frozenset({State.STOP, State.WAIT}),
+    "stop": frozenset(State),
+    "restart": frozenset({State.ALONE, State.PRIM, State.SECOND}),
+    "stopstart": _STARTED,
+    "swap": frozenset({State.PRIM, State.SECOND}),
+}
 
-class ModuleManager:
+
+class ModuleManager(Installing, Clustering):
     """The modules of this node and what may be done with them."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(node)
+        self._commands = CommandLog(str(node.paths.log_db))
+        self._command_pids: dict[int, int] = {}
+        self._command_number = 0
 
     # -- looking ---------------------------------------------------------------------------
 
     async def modules(self) -> list[JsonObject]:
-        """Installed modules by name: {module, id, mode, configured, digest, config_date, boot,
-        state, status}. `config_date` is Unix seconds or None, `state` "" when not configured."""
-        raise NotImplementedError
+        """Installed modules by name, as `admin.values.ModuleInfo`."""
+        return [self._info(name) for name in folders.installed(self._node.paths)]
 
     async def snapshot(self, module: str) -> Snapshot:
         """The last published snapshot. Raises RequestRefused if unknown or not configured."""
-        raise NotImplementedError
+        return self._node.snapshot(module)
 
     async def next_snapshot(
         self, module: str, version: int, timeout_s: float
     ) -> tuple[int, Snapshot]:
         """Wait until the snapshot is newer than `version` (start with 0), at most `timeout_s`;
         then (its version, snapshot). For waitstart, waitstop, waitstate and followers."""
-        raise NotImplementedError
+        return await self._node.get(module).newer(version, timeout_s)
 
     async def resources(self, module: str) -> list[tuple[str, str, float]]:
         """(name, value, Unix seconds of the last assignment), by name."""
-        raise NotImplementedError
+        found = self._node.find(module)
+        if found is None:
+            return []
+        return [(each.name, each.value, each.time_s) for each in found.resources.all()]
 
     async def record(self, module: str) -> JsonObject:
         """The generation record as a dictionary, for support."""
-        raise NotImplementedError
-
-    async def log_paths(self, module: str) -> JsonObject:
-        """{log, resources, userlogs (folder), record, commands (node's command log)}: absolute
-        paths that the CLI reads by itself (storage.modulelog, storage.resources)."""
-        raise NotImplementedError
+        return show(self._node.get(module).record)
 
     async def ports(self, module: str) -> JsonObject:
         """{safeadmin, webconsole, heart, rfs}: port numbers; rfs None without `<rfs>`."""
-        raise NotImplementedError
+        paths = self._node.paths.module(module)
+        module_id = folders.module_id(paths)
+        if module_id is None:
+            raise RequestRefused(f"module {module} is not installed", "safekit module list")
+        cluster = self._node.site.cluster
+        replicates = not folders.is_configured(paths) or active_config(paths).rfs is not None
+        return {
+            "safeadmin": 4800 if cluster is None else cluster.port,
+            "webconsole": self._node.site.settings.probe_port,
+            "heart": heart_port(module_id),
+            "rfs": rfs_port(module_id) if replicates else None,
+        }
 
     # -- control ---------------------------------------------------------------------------
 
@@ -60,102 +102,156 @@ class ModuleManager:
     ) -> None:
         """Ask for start, stop, prim, second, restart, stopstart or swap; returns at once (wait
         with `next_snapshot`). Raises RequestRefused at once for what can never be done now."""
-        raise NotImplementedError
+        if module in self._node.faults:
+            # What kept it down may be mended.
+            await self._node.renew(module)
+        found = self._node.get(module)
+        if action == "forcestop":
+            await self._force_stop(found, identity or who)
+            return
+        state = found.snapshot.state
+        if state not in _ALLOWED[action]:
+            raise RequestRefused(
+                f"{action} is not possible: module {module} is {state}",
+                "already started" if action == "start" else f"safekit state -m {module}",
+            )
+        found.post(ActionRequested(action, identity or who, identity, fullsync))
 
     async def failover(self, module: str, on: bool, who: str) -> None:
         """`safekit failover on|off`."""
-        raise NotImplementedError
+        found = self._node.get(module)
+        found.post(FailoverSet(on))
+        await self.set_resource(module, "usersetting.failover", "on" if on else "off", who)
 
     async def shutdown(self, who: str) -> None:
         """Stop all running modules of this node; returns when they are STOP."""
-        raise NotImplementedError
+        await self._node.stop_all(who, going_down=False)
 
     async def boot(self, module: str, on: bool | None) -> str:
         """Set (or with None only read) whether the module starts at boot: "on" or "off"."""
-        raise NotImplementedError
+        paths = self._node.paths.module(module)
+        self._require_installed(module)
+        if on is not None:
+            await asyncio.to_thread(boot.set_boot_flag, paths, on)
+            found = self._node.find(module)
+            if found is not None:
+                found.resources.set("usersetting.boot", "on" if on else "off", "root")
+        return self._boots(module)
+
+    async def errd(self, module: str, on: bool, who: str) -> None:
+        """`safekit errd on|off`: the process checker looks, or does not."""
+        found = self._node.get(module)
+        found.checker.suspend(not on)
+        await self.set_resource(module, "usersetting.errd", "on" if on else "off", who)
+
+    async def errd_list(self, module: str) -> list[JsonObject]:
+        """The watched processes, as `admin.values.WatchedProcess`."""
+        found = self._node.get(module)
+        procs = found.plan.config.errd.procs
+        processes = await asyncio.to_thread(scan) if procs else []
+        return [
+            {
+                "name": proc.name,
+                "checker_class": proc.checker_class,
+                "action": proc.action,
+                "atleast": proc.atleast,
+                "running": len(matching(proc, processes)),
+                "enabled": proc.checker_class in found.watched,
+            }
+            for proc in procs
+        ]
+
+    async def loop(self, module: str, change: str, identity: str) -> JsonObject:
+        """The counter of maxloop; as `admin.values.LoopState`. Only `check` in this version."""
+        found = self._node.get(module)
+        if change != "check":
+            raise RequestRefused(f"{change}loop is not supported yet by this version")
+        count, limit = found.loop_count, found.plan.config.maxloop
+        return {"count": count, "limit": limit, "reached": count >= limit}
 
     # -- messages and resources -------------------------------------------------------------
 
     async def print_line(self, module: str, level: Level, text: str, origin: str) -> None:
         """`safekit printi|printe|printw`: a line for the module log. `origin` is who prints."""
-        raise NotImplementedError
+        found = self._node.find(module)
+        if found is not None:
+            found.voice.say(origin, level, text)
+            return
+        # Not configured yet: its `config` script may be speaking.
+        self._require_installed(module)
+        log = ModuleLog(str(self._node.paths.module(module).log_db))
+        log.write(origin, level, text)
+        await asyncio.to_thread(log.close)
 
     async def get_resource(self, module: str, name: str) -> str:
         """The value. Raises RequestRefused if the resource was never set."""
-        raise NotImplementedError
+        for known, value, _ in self._node.get(module).snapshot.resources:
+            if known == name:
+                return value
+        raise RequestRefused(f"resource {name} of module {module} is not known")
 
     async def set_resource(
         self, module: str, name: str, value: str, who: str, log: bool | None = None
     ) -> None:
         """`safekit set`: `log` False suppresses (-n), True forces (-l) the history entry."""
-        raise NotImplementedError
+        found = self._node.get(module)
+        if found.resources.set(name, value, who, log):
+            level = Level.EVENT if value == "down" else Level.INFO
+            found.voice.say(who, level, f"Resource {name} set to {value} by {who}")
+        found.publish()
 
     async def record_command(self, module: str, pid: int, arguments: list[str]) -> int:
         """A START line of the node's command log; returns a number for `record_command_end`."""
-        raise NotImplementedError
+        self._command_number += 1
+        self._command_pids[self._command_number] = pid
+        self._commands.start(module, pid, " ".join(arguments))
+        return self._command_number
 
     async def record_command_end(self, number: int, exit_code: int) -> None:
         """The END line."""
-        raise NotImplementedError
+        pid = self._command_pids.pop(number, 0)
+        self._commands.end(pid, exit_code)
 
-    # -- module life -------------------------------------------------------------------------
+    def close(self) -> None:
+        """What was logged is on disk."""
+        self._commands.close()
 
-    async def install(
-        self, module: str, source: str, module_id: int | None = None, replace: bool = False
-    ) -> int:
-        """Install a `.safe` file or an unpacked folder (absolute path, or a name to search below
-        SAFE/Application_Modules; "" = MODULE.safe); returns the module id.
-        Raises PackageError or RequestRefused; nothing is left behind then."""
-        raise NotImplementedError
+    # -- inside --------------------------------------------------------------------------------
 
-    async def uninstall(self, module: str) -> None:
-        """Deconfigure, keep a backup `.safe`, delete. Only in STOP."""
-        raise NotImplementedError
+    def _info(self, name: str) -> JsonObject:
+        paths = self._node.paths.module(name)
+        configured = folders.is_configured(paths)
+        found = self._node.find(name)
+        snapshot = self._node.snapshot(name) if configured and self._node.knows(name) else None
+        return {
+            "module": name,
+            "id": folders.module_id(paths) or 0,
+            "mode": "mirror",
+            "configured": configured,
+            "digest": "" if found is None else found.plan.config.digest,
+            "config_date": paths.safeconf.stat().st_mtime if configured else None,
+            "boot": self._boots(name),
+            "state": "" if snapshot is None else str(snapshot.state),
+            "status": "" if snapshot is None else str(snapshot.status),
+        }
 
-    async def package(self, module: str, target: str) -> None:
-        """Make a `.safe` of the installed module at the absolute path `target`."""
-        raise NotImplementedError
+    def _boots(self, name: str) -> str:
+        found = self._node.find(name)
+        attribute = "ignore" if found is None else found.plan.config.boot
+        if attribute != "ignore":
+            return "off" if attribute == "off" else "on"
+        return "on" if boot.boot_flag(self._node.paths.module(name)) else "off"
 
-    async def confcheck(self, module: str) -> list[str]:
-        """Check the edited configuration without applying it; returns notes (may be empty).
-        Raises ConfigError."""
-        raise NotImplementedError
-
-    async def config(self, module: str) -> list[str]:
-        """Validate SAFE/modules/AM and make it the active configuration; returns notes. Only in
-        STOP. On any error the active configuration stays as it was."""
-        raise NotImplementedError
-
-    async def deconfig(self, module: str) -> None:
-        """Remove the active configuration; the module stays installed. Only in STOP."""
-        raise NotImplementedError
-
-    async def confinfo(self, module: str) -> JsonObject:
-        """{active: {signature, date} | None, current: {signature, date} | None}."""
-        raise NotImplementedError
-
-    # -- cluster -----------------------------------------------------------------------------
-
-    async def cluster_config(self, document: bytes | None, source: str) -> list[str]:
-        """Apply a cluster.xml (None: the active one again); `source` names it in errors.
-        Returns notes. Refused without a cluster key, or while a module that would lose its lan
-        runs."""
-        raise NotImplementedError
-
-    async def cluster_confcheck(self, document: bytes, source: str) -> list[str]:
-        """Check only."""
-        raise NotImplementedError
-
-    async def cluster_deconfig(self) -> None:
-        """Remove the cluster configuration and the key. Only when all modules are STOP."""
-        raise NotImplementedError
-
-    async def cluster_confinfo(self) -> JsonObject:
-        """{node, cluster_id, signature, date, lock, fingerprint, nodes: [names], lans:
-        [{name, addresses: {node: addr}}]}; fingerprint "" without a key."""
-        raise NotImplementedError
-
-    async def cluster_genkey(self, force: bool = False) -> str:
-        """Make SAFEVAR/cluster/cluster.key (0600) and return its fingerprint. An existing key is
-        replaced only with `force`, and only when all modules are STOP."""
-        raise NotImplementedError
+    async def _force_stop(self, module: Module, who: str) -> None:
+        """When `stop` has no effect: end whatever runs, without asking the automaton (reference
+        13.1). The record stays as after a crash, so the next start is careful."""
+        module.voice.say("safekit", Level.USER, f"Action forcestop called by {who}")
+        name, config = module.name, module.plan.config
+        limit_s = 300.0 if config.user is None else config.user.forcestoptimeout_s
+        await self._node.take_down(name)
+        await self._node.bring_up(name)
+        fresh = self._node.get(name)
+        if fresh.worker is not None:
+            await fresh.worker.end_old()
+        await fresh.force_stop(limit_s)
+        fresh.voice.say("heart", Level.EVENT, f"Forced stop ended at {time.strftime('%H:%M:%S')}")

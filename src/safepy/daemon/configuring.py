@@ -1,0 +1,219 @@
+"""Making a module's edited configuration the active one, and undoing that (reference 18.2).
+
+Everything is checked before anything changes; what fails afterwards puts back what was there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import socket
+import stat
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safepy.config import module as folders
+from safepy.config import userconfig
+from safepy.config.check import check_against
+from safepy.config.paths import ModulePaths, Paths
+from safepy.config.schema import ModuleConfig
+from safepy.config.userconfig import Parsed
+from safepy.daemon import reset
+from safepy.daemon.module import Plan, plan_module, rfs_port, trees_of
+from safepy.daemon.node import active_config
+from safepy.daemon.scripting import environment
+from safepy.daemon.site import Site
+from safepy.errors import ConfigError, LocalFault, RequestRefused, SafekitError
+from safepy.model import Active
+from safepy.net.lanes import port_free
+from safepy.storage.record import RecordFile
+
+#: Copies of successful configurations that are kept for each module.
+LAST_CONFIGS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """An edited configuration that can be applied."""
+
+    parsed: Parsed
+    plan: Plan
+    #: The record must begin anew: other directories, or another peer (contracts).
+    starts_anew: bool
+
+
+def check(
+    site: Site, paths: ModulePaths, others: Mapping[str, ModuleConfig], bound_port: int | None
+) -> Checked:
+    """Check the edited configuration against this node. `bound_port` is the UDP port that the
+    module itself holds now. Raises ConfigError and others; blocks."""
+    cluster, _ = site.require()
+    file = paths.source_userconfig
+    module_id = folders.module_id(paths)
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        raise RequestRefused(
+            f"module {paths.name} is not installed", "safekit module install"
+        ) from None
+    if module_id is None:
+        raise LocalFault(
+            f"module {paths.name} has lost its id", f"safekit module install -r -m {paths.name}"
+        )
+    parsed = userconfig.read(data, str(file), environment(site.paths, paths, (), active=False))
+    peer = check_against(
+        parsed.config,
+        cluster,
+        site.node,
+        file=str(file),
+        lines=parsed.lines,
+        others={name: other for name, other in others.items() if name != paths.name},
+        reserved=(str(site.paths.safe), str(site.paths.safevar)),
+    )
+    _check_directories(parsed, str(file))
+    plan = plan_module(paths, module_id, parsed.config, cluster, site.node, peer)
+    _check_ports(plan, bound_port)
+    return Checked(parsed, plan, _starts_anew(paths, parsed.config, peer))
+
+
+def apply(site: Site, checked: Checked) -> None:
+    """The checked configuration is the active one, durably. Raises SafekitError; then the one
+    before still is. Blocks."""
+    paths = checked.plan.paths
+    if checked.starts_anew:
+        # A crash between the two leaves this note, and the record begins anew all the same.
+        reset.ask(paths)
+    try:
+        folders.configure(paths, checked.parsed.expanded_xml)
+    except SafekitError:
+        reset.withdraw(paths)
+        raise
+    reset.settle(paths)
+
+
+def undo(paths: ModulePaths) -> None:
+    """No configuration is active, nothing of ours is mounted, the record is UNCONFIGURED.
+    Raises SafekitError; blocks."""
+    with contextlib.suppress(ConfigError, OSError):
+        trees = trees_of(paths, active_config(paths))
+        if trees is not None:
+            trees.uncover()
+    reset.forget(paths)
+    folders.deconfigure(paths)
+
+
+def keep_active(paths: ModulePaths) -> Path | None:
+    """A copy of the active configuration, to go back to."""
+    if not folders.is_configured(paths):
+        return None
+    copy = paths.active.with_name(f".{paths.name}.before")
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(paths.active, copy, symlinks=True)
+    return copy
+
+
+def put_back(paths: ModulePaths, copy: Path | None) -> None:
+    """The active configuration is again what `keep_active` kept."""
+    if copy is None:
+        folders.deconfigure(paths)
+        return
+    rejected = paths.active.with_name(f".{paths.name}.rejected")
+    shutil.rmtree(rejected, ignore_errors=True)
+    paths.active.rename(rejected)
+    copy.rename(paths.active)
+    shutil.rmtree(rejected, ignore_errors=True)
+
+
+def drop_copy(copy: Path | None) -> None:
+    if copy is not None:
+        shutil.rmtree(copy, ignore_errors=True)
+
+
+def keep_last(paths: Paths, module: ModulePaths) -> None:
+    """A `.safe` of what was applied, the last three of each module (reference 3.1)."""
+    folder = paths.lastconfig
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    stamp = time.strftime("%Y-%m-%d_%H%M%S")
+    folders.pack(module.source, folder / f"{module.name}_{stamp}.safe")
+    kept = sorted(folder.glob(f"{module.name}_????-??-??_??????.safe"))
+    for old in kept[:-LAST_CONFIGS]:
+        with contextlib.suppress(OSError):
+            old.unlink()
+
+
+def signature(folder_conf: Path, folder_bin: Path) -> tuple[str, float] | None:
+    """Digest and newest modification (Unix seconds) of a configuration's files; None without."""
+    if not (folder_conf / "userconfig.xml").is_file():
+        return None
+    digest = hashlib.sha256()
+    newest = 0.0
+    for folder in (folder_conf, folder_bin):
+        for path in sorted(each for each in folder.rglob("*") if each.is_file()):
+            if path.name == "safeconf.xml":
+                continue
+            digest.update(f"{folder.name}/{path.relative_to(folder)}\0".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+            newest = max(newest, path.stat().st_mtime)
+    return digest.hexdigest()[:32], newest
+
+
+def _check_directories(parsed: Parsed, file: str) -> None:
+    rfs = parsed.config.rfs
+    for entry in () if rfs is None else rfs.replicated:
+        where = f"{file}: line {parsed.lines.get(f'replicated {entry.dir}', 0)}: <replicated>"
+        what = f'{where} attribute dir="{entry.dir}"'
+        try:
+            mode = os.lstat(entry.dir).st_mode
+        except FileNotFoundError:
+            raise ConfigError(f"{what}: there is no such directory", "mkdir it") from None
+        except OSError as error:
+            raise ConfigError(f"{what}: {error.strerror}") from error
+        if not stat.S_ISDIR(mode):
+            raise ConfigError(f"{what}: is not a directory", "name a directory, not a link to it")
+        if os.path.realpath(entry.dir) != entry.dir:
+            real = os.path.realpath(entry.dir)
+            raise ConfigError(f"{what}: leads over a link", f"name the directory itself: {real}")
+
+
+def _check_ports(plan: Plan, bound_port: int | None) -> None:
+    heart = plan.lanes[0].port
+    for lane in plan.lanes:
+        if heart != bound_port and not port_free(lane.local, heart, socket.SOCK_DGRAM):
+            raise _port_used(plan, lane.local, "UDP", heart)
+    if plan.config.rfs is not None:
+        port = rfs_port(plan.module_id)
+        if not port_free(plan.flow_local, port, socket.SOCK_STREAM):
+            raise _port_used(plan, plan.flow_local, "TCP", port)
+
+
+def _port_used(plan: Plan, address: str, kind: str, port: int) -> ConfigError:
+    return ConfigError(
+        f"module {plan.name} (id {plan.module_id}): {kind} port {port} of {address} is in use",
+        f"free it (ss -lnp), or give the module another id: safekit module install -r -M ID "
+        f"-m {plan.name}",
+    )
+
+
+def _starts_anew(paths: ModulePaths, config: ModuleConfig, peer: str) -> bool:
+    """Whether what the record says cannot hold for the new configuration."""
+    try:
+        record = RecordFile(str(paths.record)).load()
+    except LocalFault:
+        return True
+    if record.peer and record.peer != peer:
+        return True
+    if not folders.is_configured(paths):
+        return record.active is not Active.NONE
+    try:
+        before = active_config(paths)
+    except (SafekitError, OSError):
+        return True
+    return _directories(before) != _directories(config)
+
+
+def _directories(config: ModuleConfig) -> list[str]:
+    return [] if config.rfs is None else [entry.dir for entry in config.rfs.replicated]

@@ -1,0 +1,358 @@
+"""One configured module on this node: its runtime and everything around it, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from safepy.checkers.process import ProcessChecker
+from safepy.config.paths import ModulePaths
+from safepy.config.schema import Cluster, ModuleConfig, Proc
+from safepy.core import machine, status
+from safepy.core.events import ActionRequested, Event, Tick
+from safepy.core.state import Lane as CoreLane
+from safepy.core.state import Params
+from safepy.daemon.beats import Beats
+from safepy.daemon.executor import Executor, Parts
+from safepy.daemon.logs import Voice
+from safepy.daemon.runtime import Runtime
+from safepy.daemon.scripting import ModuleScripts
+from safepy.daemon.site import Site, resolve
+from safepy.daemon.trees import Tree, Trees
+from safepy.daemon.worker_link import WorkerLink, WorkerPlan
+from safepy.errors import LocalFault, ScriptError
+from safepy.host.clock import Clock
+from safepy.host.scripts import ScriptRunner
+from safepy.model import Active, Level, Record, Snapshot, State
+from safepy.net.lanes import LaneEnds
+from safepy.storage.modulelog import ModuleLog
+from safepy.storage.record import RecordFile
+from safepy.storage.resources import Resources
+from safepy.wire.heartbeat import Opener, Sealer
+from safepy.wire.secure import module_key
+from safepy.worker import messages
+
+#: Ports (reference 2.2).
+HEART_PORT = 8888
+RFS_PORT = 5600
+RFS_PORT_STEP = 4
+#: A resource: the boot id in which the module was started, or "no".
+STARTED = "heart.started"
+NOT_STARTED = "no"
+WORKER_ARGV = (sys.executable, "-m", "safepy.worker")
+
+
+def heart_port(module_id: int) -> int:
+    return HEART_PORT + module_id - 1
+
+
+def rfs_port(module_id: int) -> int:
+    return RFS_PORT + (module_id - 1) * RFS_PORT_STEP
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a module is made from: its configuration, checked and resolved."""
+
+    paths: ModulePaths
+    module_id: int
+    config: ModuleConfig
+    node: str
+    peer: str
+    #: One for each heartbeat, in the configuration's order, addresses resolved.
+    lanes: tuple[LaneEnds, ...]
+    flow_local: str
+    flow_peer: str
+
+    @property
+    def name(self) -> str:
+        return self.paths.name
+
+
+def plan_module(
+    paths: ModulePaths, module_id: int, config: ModuleConfig, cluster: Cluster, node: str, peer: str
+) -> Plan:
+    """Raises ConfigError for a name that cannot be resolved. Blocks for names."""
+    flow_local, flow_peer = _ends(cluster, config.flow_lan, node, peer)
+    lanes = []
+    for beat in config.heartbeats:
+        local, remote = _ends(cluster, beat.lan, node, peer)
+        lanes.append(LaneEnds(beat.ident, local, remote, heart_port(module_id)))
+    return Plan(paths, module_id, config, node, peer, tuple(lanes), flow_local, flow_peer)
+
+
+def _ends(cluster: Cluster, lan_name: str, node: str, peer: str) -> tuple[str, str]:
+    lan = cluster.lan(lan_name)
+    mine, theirs = (None, None) if lan is None else (lan.node(node), lan.node(peer))
+    assert mine is not None and theirs is not None, "check_against has looked"
+    return resolve(mine.local), resolve(theirs.addr)
+
+
+class Module:
+    """Lives from the daemon's start, or a configuration, to the next one."""
+
+    def __init__(self, site: Site, plan: Plan, runner: ScriptRunner, clock: Clock) -> None:
+        """Raises LocalFault when the module's record is damaged or belongs to something else."""
+        cluster, key = site.require()
+        self.plan = plan
+        self.name = plan.name
+        self.cluster_id = cluster.cluster_id
+        self.version = 0
+        self._clock = clock
+        self._boot_id = boot_id()
+        self._site = site
+        self._changed = asyncio.Event()
+        #: The host or the daemon goes down: what was started stays noted as started.
+        self.going_down = False
+        #: Classes that the process checker watches now.
+        self.watched: set[str] = set()
+        paths, config = plan.paths, plan.config
+        record_file = RecordFile(str(paths.record))
+        record = identified(record_file.load(), cluster.cluster_id, plan)
+        self.voice = Voice(self.name, ModuleLog(str(paths.log_db)))
+        self.resources = Resources(str(paths.resource_db))
+        self.scripts = ModuleScripts(runner, site.paths, paths, config.user, self.voice)
+        self.checker = ProcessChecker(config.errd, self._process_down, self._process_state)
+        params = self._params(cluster)
+        self.beats = Beats(
+            self.name,
+            plan.lanes,
+            Sealer(key, self.name, plan.node, params.session),
+            Opener(key, self.name, plan.peer),
+            self.post,
+        )
+        self.trees = trees_of(paths, config)
+        self.worker: WorkerLink | None = None
+        if self.trees is not None:
+            self.worker = WorkerLink(
+                self.name, self._worker_plan, self.voice, self.post, self._worker_alive
+            )
+        self.parts = Parts(
+            module=self.name,
+            voice=self.voice,
+            record_file=record_file,
+            record=record,
+            resources=self.resources,
+            beats=self.beats,
+            scripts=self.scripts,
+            checker=self,
+            trees=self.trees,
+            worker=self.worker,
+        )
+        self._executor = Executor(self.parts, self.post, self.publish)
+        self._runtime = Runtime(
+            machine.initial(params, record, clock.boottime()),
+            self._executor.perform,
+            clock.boottime,
+            min(beat.timeout_s for beat in config.heartbeats) / 4,
+        )
+        self.snapshot = self._take_snapshot()
+
+    async def run(self) -> None:
+        """Work until cancelled; then no worker lives. A bug is raised."""
+        self.scripts.begin()
+        self.resources.set(
+            "usersetting.failover", "on" if self.plan.config.failover else "off", "heart"
+        )
+        self.post(Tick())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for what, work in (
+                    ("executor", self._executor.run()),
+                    ("heartbeats", self.beats.run()),
+                    ("errd", self.checker.run()),
+                    ("heart", self._runtime.run()),
+                ):
+                    tasks.create_task(work, name=f"{self.name} {what}")
+        finally:
+            if self.worker is not None:
+                self.worker.abandon()
+            self.voice.close()
+            self.resources.close()
+
+    def post(self, event: Event) -> None:
+        self._runtime.post(event)
+
+    def enable(self, checker_class: str, on: bool) -> None:
+        """Watch, or do not watch any more, the processes of a class."""
+        (self.watched.add if on else self.watched.discard)(checker_class)
+        self.checker.enable(checker_class, on)
+
+    def publish(self) -> None:
+        """Make the present state the one that everybody sees."""
+        self._note_started()
+        self.snapshot = self._take_snapshot()
+        self.version += 1
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def newer(self, version: int, timeout_s: float) -> tuple[int, Snapshot]:
+        """The snapshot once it is newer than `version`, or the present one after `timeout_s`."""
+        deadline_s = self._clock.monotonic() + timeout_s
+        while self.version <= version:
+            left_s = deadline_s - self._clock.monotonic()
+            if left_s <= 0:
+                break
+            try:
+                await asyncio.wait_for(self._changed.wait(), left_s)
+            except TimeoutError:
+                break
+        return self.version, self.snapshot
+
+    async def until(self, state: State, timeout_s: float) -> bool:
+        """Whether the module got into `state` within the time."""
+        deadline_s = self._clock.monotonic() + timeout_s
+        version = 0
+        while self.snapshot.state is not state:
+            left_s = deadline_s - self._clock.monotonic()
+            if left_s <= 0:
+                return False
+            version, _ = await self.newer(max(version, self.version), left_s)
+        return True
+
+    @property
+    def record(self) -> Record:
+        return self.parts.record
+
+    @property
+    def loop_count(self) -> int:
+        """Detections within the present interval of maxloop (reference 9.4)."""
+        return self._runtime.state.loop.count
+
+    async def force_stop(self, limit_s: float) -> None:
+        """The forced stop scripts have run, and nothing of ours is mounted. Raises LocalFault."""
+        for name in ("stop_sec", "stop_prim", "stop_second", "stop_both"):
+            with contextlib.suppress(ScriptError):  # it is in the log
+                await self.scripts.run(name, ("WAIT", "STOP", "stop"), True, limit_s)
+        if self.trees is not None:
+            await asyncio.to_thread(self.trees.uncover)
+
+    @property
+    def was_active(self) -> bool:
+        return self.parts.record.active is not Active.NONE
+
+    def _note_started(self) -> None:
+        """For the next start of the daemon (`boot.wanted_by`)."""
+        state = self._runtime.state
+        started = NOT_STARTED if state.state is State.STOP else self._boot_id
+        if not self.going_down and self.resources.get(STARTED) != started:
+            self.resources.set(STARTED, started, "safeadmin", log=False)
+
+    def _take_snapshot(self) -> Snapshot:
+        snapshot = status.snapshot(self._runtime.state, self._clock.wall())
+        resources = {entry[0]: entry for entry in snapshot.resources}
+        for resource in self.resources.all():
+            resources[resource.name] = (resource.name, resource.value, resource.time_s)
+        return replace(
+            snapshot,
+            resources=tuple(resources[name] for name in sorted(resources)),
+            progress=None if self.worker is None else self.worker.progress,
+        )
+
+    def _params(self, cluster: Cluster) -> Params:
+        config = self.plan.config
+        user = config.user
+        return Params(
+            module=self.name,
+            node=self.plan.node,
+            peer=self.plan.peer,
+            cluster_id=cluster.cluster_id,
+            lanes=tuple(CoreLane(b.ident, b.pulse_s, b.timeout_s) for b in config.heartbeats),
+            session=secrets.token_hex(16),
+            boot_id=self._boot_id,
+            has_rfs=config.rfs is not None,
+            has_scripts=user is not None,
+            failover=config.failover,
+            defaultprim=config.defaultprim,
+            maxloop=config.maxloop,
+            loop_interval_s=config.loop_interval_s,
+            nicestop_s=300.0 if user is None else user.nicestoptimeout_s,
+            forcestop_s=300.0 if user is None else user.forcestoptimeout_s,
+            errd_classes=frozenset(proc.checker_class for proc in config.errd.procs),
+            config_digest=config.digest,
+            wall_offset_s=self._clock.wall() - self._clock.boottime(),
+        )
+
+    def _worker_plan(self) -> WorkerPlan:
+        config, paths = self.plan.config, self.plan.paths
+        rfs, trees = config.rfs, self.trees
+        assert rfs is not None and trees is not None, "only modules with <rfs> have a worker"
+        _, key = self._site.require()
+        port = rfs_port(self.plan.module_id)
+        detection_s = max(beat.timeout_s for beat in config.heartbeats)
+        return WorkerPlan(
+            argv=WORKER_ARGV,
+            pid_path=str(paths.state_dir / "worker.pid"),
+            silence_s=detection_s / 3,
+            setup=messages.Setup(
+                step_id=0,
+                module=self.name,
+                node=self.plan.node,
+                peer=self.plan.peer,
+                key=module_key(key, self.name).hex(),
+                listen=(self.plan.flow_local, port),
+                dial=(self.plan.flow_peer, port),
+                paths=[tree.directory for tree in trees.trees],
+                doors=[tree.door for tree in trees.trees],
+                acknowledge_on=rfs.acknowledge_on,
+                acl=rfs.acl,
+                transfers=rfs.transfers,
+                locktimeout_s=rfs.locktimeout_s,
+                sendtimeout_s=rfs.sendtimeout_s,
+                keep_dir=str(paths.kept),
+            ),
+        )
+
+    def _worker_alive(self) -> None:
+        """Progress is shown as it is heard: at most once a second."""
+        assert self.worker is not None
+        if self.worker.progress != self.snapshot.progress:
+            self.publish()
+
+    def _process_state(self, name: str, up: bool) -> None:
+        value = "up" if up else "down"
+        if self.resources.set(f"proc.{name}", value, "errd"):
+            text = f"Resource proc.{name} set to {value} by errd"
+            self.voice.say("errd", Level.INFO if up else Level.EVENT, text)
+
+    def _process_down(self, proc: Proc, action: str) -> None:
+        self.voice.say("errd", Level.CRITICAL, f"Process {proc.name} not running")
+        if action != "noaction":
+            self.post(ActionRequested(action, who="errd", identity="errd"))
+
+
+def trees_of(paths: ModulePaths, config: ModuleConfig) -> Trees | None:
+    """The replicated directories of a configuration; None without `<rfs>`."""
+    if config.rfs is None:
+        return None
+    trees: Sequence[Tree] = [
+        Tree(entry.dir, str(paths.door(number)))
+        for number, entry in enumerate(config.rfs.replicated)
+    ]
+    return Trees(paths.name, trees, str(paths.state_dir / "tree-id"))
+
+
+def identified(record: Record, cluster_id: str, plan: Plan) -> Record:
+    """The record with the ids of here and now. Raises LocalFault for one of another module or
+    node: a copied state folder must not speak for this node (protocol 2.1)."""
+    for what, found, here in (
+        ("module", record.module, plan.name),
+        ("node", record.node, plan.node),
+        ("peer", record.peer, plan.peer),
+    ):
+        if found and found != here:
+            raise LocalFault(
+                f"the generation record {plan.paths.record} is of {what} {found}, not of {here}",
+                f"safekit deconfig -m {plan.name}, then safekit config -m {plan.name}",
+            )
+    return replace(record, cluster_id=cluster_id, module=plan.name, node=plan.node, peer=plan.peer)
+
+
+def boot_id() -> str:
+    """The kernel's id of this boot."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()

@@ -1,0 +1,110 @@
+"""The scripts of one module: environment, log files, lines in the module log (reference 10)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from safepy.config.paths import ModulePaths, Paths
+from safepy.config.schema import User
+from safepy.daemon.logs import Voice
+from safepy.errors import ScriptError
+from safepy.host.scripts import ScriptResult, ScriptRunner, log_name, script_environment
+from safepy.model import Level
+
+#: Script logs kept for each module, the newest.
+SCRIPT_LOGS_MAX = 200
+
+
+class ModuleScripts:
+    """Runs what stands in `bin`. `user` is None without `<user>`: then nothing is run (10)."""
+
+    def __init__(
+        self,
+        runner: ScriptRunner,
+        paths: Paths,
+        module: ModulePaths,
+        user: User | None,
+        voice: Voice,
+    ) -> None:
+        self._runner = runner
+        self._module = module
+        self._user = user
+        self._voice = voice
+        self._environment = environment(paths, module, () if user is None else user.variables)
+
+    async def run(
+        self, name: str, arguments: Sequence[str], force: bool, timeout_s: float | None
+    ) -> None:
+        """Raises ScriptError when the script fails, hangs, or must not be run."""
+        if self._user is not None:
+            await self.call(self._module.bin, name, arguments, force, timeout_s)
+
+    async def call(
+        self,
+        folder: Path,
+        name: str,
+        arguments: Sequence[str] = (),
+        force: bool = False,
+        timeout_s: float | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Run `folder`/`name`, also without `<user>` (config, postconfig, deconfig)."""
+        user = self._user or User()
+        script = folder / name
+        if not script.exists():
+            return
+        log_path: Path | None = None
+        shown = f'Script {name} "force"' if force else f"Script {name}"
+        if user.logging != "none":
+            log_path = self._module.var / log_name(name, datetime.now())
+            shown += f" > {log_path.name}"
+        self._voice.say("userplug", Level.SCRIPT, shown)
+        result = await self._runner.run(
+            script,
+            (*(("force",) if force else ()), *arguments),
+            self._environment if environment is None else environment,
+            timeout_s,
+            log_path,
+            user.userlogsize_kb * 1024,
+        )
+        self._report(name, result)
+
+    def _report(self, name: str, result: ScriptResult) -> None:
+        if result.log_error:
+            self._voice.say("userplug", Level.EVENT, f"Script {name}: no log: {result.log_error}")
+        if result.ok:
+            return
+        text = f"Script {name}: {result.describe()}"
+        grave = result.timed_out or result.signal is not None
+        self._voice.say("userplug", Level.CRITICAL if grave else Level.EVENT, text)
+        raise ScriptError(text)
+
+    def begin(self) -> None:
+        """At the start of the daemon: bound the logs that applications still write, and drop
+        the oldest ones."""
+        size = (self._user or User()).userlogsize_kb * 1024
+        self._runner.adopt(self._module.var, size)
+        logs = sorted(self._module.var.glob("userlog_*.ulog"))
+        for old in logs[: max(0, len(logs) - SCRIPT_LOGS_MAX)]:
+            with contextlib.suppress(OSError):
+                old.unlink()
+
+
+def environment(
+    paths: Paths, module: ModulePaths, variables: Sequence[tuple[str, str]], active: bool = True
+) -> dict[str, str]:
+    """The documented environment (reference 3.2). Not `active`: of the edited configuration,
+    for the `config` script."""
+    documented = {
+        "SAFE": str(paths.safe),
+        "SAFEVAR": str(paths.safevar),
+        "SAFEBIN": str(paths.safebin),
+        "SAFEMODULE": module.name,
+        "SAFEUSERBIN": str(module.bin if active else module.source_bin),
+        "SAFEUSERCONF": str(module.conf if active else module.source_conf),
+        "SAFEUSERVAR": str(module.var),
+    }
+    return script_environment(documented, variables)

@@ -1,0 +1,121 @@
+"""The health probe for load balancers: 200 while this node serves the module, else 404.
+
+`GET /var/modules/AM/ready.txt` on port 9010 (reference 4.4). It reads the last published snapshot
+and nothing else, so it answers within milliseconds whatever the module is doing; it tells nobody
+more than yes or no (protocol S25).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from aiohttp import web
+
+from safepy.model import Snapshot, State, Status
+
+#: How long after a busy port or a missing address it is tried again.
+RETRY_S = 3.0
+_KEEPALIVE_S = 15.0
+
+log = logging.getLogger(__name__)
+
+
+def is_ready(snapshot: Snapshot | None) -> bool:
+    """PRIM Ready or ALONE Ready."""
+    return (
+        snapshot is not None
+        and snapshot.state in (State.PRIM, State.ALONE)
+        and snapshot.status is Status.READY
+    )
+
+
+class Probe:
+    """`find` gives the last published snapshot of a module, or None if it is not known here.
+    `addresses` is asked at each start, since the cluster may be configured meanwhile."""
+
+    def __init__(
+        self,
+        find: Callable[[str], Snapshot | None],
+        addresses: Callable[[], Sequence[str]],
+        port: int,
+        retry_s: float = RETRY_S,
+    ) -> None:
+        self._find = find
+        self._addresses = addresses
+        self._port = port
+        self._retry_s = retry_s
+        self._again = asyncio.Event()
+        #: Where it listens now.
+        self.listening: set[str] = set()
+
+    def renew(self) -> None:
+        """Look at the addresses again."""
+        self._again.set()
+
+    async def run(self) -> None:
+        """Serve until cancelled. A busy port is said once, and tried again."""
+        app = web.Application(client_max_size=0)
+        app.router.add_get("/var/modules/{module}/ready.txt", self._ready)
+        # Malformed requests of anybody are no news.
+        quiet = logging.getLogger("safepy.web.requests")
+        quiet.setLevel(logging.CRITICAL)
+        runner = web.AppRunner(
+            app,
+            handle_signals=False,
+            access_log=None,
+            logger=quiet,
+            keepalive_timeout=_KEEPALIVE_S,
+        )
+        await runner.setup()
+        complained: set[str] = set()
+        sites: dict[str, web.TCPSite] = {}
+        try:
+            while True:
+                self._again.clear()
+                wanted = set(self._addresses())
+                for address in set(sites) - wanted:
+                    await sites.pop(address).stop()
+                for address in sorted(wanted - set(sites)):
+                    await self._listen(runner, address, sites, complained)
+                self.listening = set(sites)
+                await self._wait(None if wanted == set(sites) else self._retry_s)
+        finally:
+            self.listening = set()
+            await runner.cleanup()
+
+    async def _listen(
+        self,
+        runner: web.AppRunner,
+        address: str,
+        sites: dict[str, web.TCPSite],
+        complained: set[str],
+    ) -> None:
+        site = web.TCPSite(runner, address, self._port)
+        try:
+            await site.start()
+        except OSError as error:
+            if address not in complained:
+                complained.add(address)
+                log.error(
+                    "the health probe cannot listen on %s port %d: %s; trying again",
+                    address,
+                    self._port,
+                    error.strerror or error,
+                )
+            return
+        complained.discard(address)
+        sites[address] = site
+
+    async def _wait(self, limit_s: float | None) -> None:
+        try:
+            await asyncio.wait_for(self._again.wait(), limit_s)
+        except TimeoutError:
+            return
+
+    async def _ready(self, request: web.Request) -> web.Response:
+        headers = {"Cache-Control": "no-store"}
+        if is_ready(self._find(request.match_info["module"])):
+            return web.Response(text="OK\n", headers=headers)
+        return web.Response(status=404, text="NOT FOUND\n", headers=headers)
