@@ -24,21 +24,11 @@ AT_BOOT = "at boot time"
 AUTOMATICALLY = "automatically"
 
 #: Scripts that an earlier daemon may have left running.
+_ROLES = ("prim", "both", "second", "sec")
 _SCRIPTS = frozenset(
-    [
-        "prestart",
-        "poststop",
-        "transition",
-        "update",
-        "start_prim",
-        "stop_prim",
-        "start_both",
-        "stop_both",
-        "start_second",
-        "stop_second",
-        "start_sec",
-        "stop_sec",
-    ]
+    {"prestart", "poststop", "transition", "update"}
+    | {f"start_{role}" for role in _ROLES}
+    | {f"stop_{role}" for role in _ROLES}
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
+import grp
 import logging
 import os
 import signal
@@ -52,14 +52,15 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
-        with contextlib.suppress(_Stopped):
-            try:
-                await self._work()
-            except BaseExceptionGroup as group:
-                # One cause is shown as itself; the wanted end is no error.
-                rest = group.split(_Stopped)[1]
-                if rest is not None:
-                    raise rest from None
+        try:
+            await self._work()
+        except BaseExceptionGroup as group:
+            rest = group.split(_Stopped)[1]
+            if rest is None:
+                return
+            refused = rest.split(SafekitError)[0]
+            # What an operator should read is shown as itself, without a stack trace.
+            raise (rest if refused is None else _first(refused)) from None
 
     async def _work(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -122,14 +123,18 @@ def describe(snapshots: Sequence[Snapshot]) -> str:
     return f"{len(snapshots)} modules: " + ", ".join(f"{n} {s}" for s, n in sorted(counts.items()))
 
 
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 def _snapshot(node: Node, name: str) -> Snapshot | None:
     module = node.find(name)
     return None if module is None else module.snapshot
 
 
 def _admin_group() -> str:
-    import grp
-
     try:
         grp.getgrnam(ADMIN_GROUP)
     except KeyError:

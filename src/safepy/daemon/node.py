@@ -39,9 +39,9 @@ class Node:
         self._runner = ScriptRunner(Tasks())
         self._modules: dict[str, Module] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
-        #: Configured modules that cannot be brought up, and why.
         #: Called when settings, cluster or key were read again.
         self.on_site: Callable[[], None] = lambda: None
+        #: Configured modules that cannot be brought up, and why.
         self.faults: dict[str, SafekitError] = {}
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import logging
 import os
 import secrets
 import socket
@@ -19,6 +20,8 @@ from safepy.errors import ConfigError, LocalFault, RequestRefused
 from safepy.net.lanes import has_address
 
 KEY_BYTES = 32
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +184,13 @@ def probe_addresses(site: Site) -> tuple[str, ...]:
     addresses = ["127.0.0.1"]
     for lan in () if site.cluster is None else site.cluster.lans:
         node = lan.node(site.node)
-        if node is not None:
+        if node is None:
+            continue
+        try:
             address = resolve(node.local)
-            if address not in addresses:
-                addresses.append(address)
+        except ConfigError as error:
+            log.warning("the health probe does not answer there: %s", error)
+            continue
+        if address not in addresses:
+            addresses.append(address)
     return tuple(addresses)

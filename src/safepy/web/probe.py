@@ -74,7 +74,8 @@ class Probe:
         try:
             while True:
                 self._again.clear()
-                wanted = set(self._addresses())
+                # In a thread: a name of the cluster may have to be looked up.
+                wanted = set(await asyncio.to_thread(self._addresses))
                 for address in set(sites) - wanted:
                     await sites.pop(address).stop()
                 for address in sorted(wanted - set(sites)):
