@@ -1,19 +1,16 @@
-"""A `.safe` file (a zip) or a folder, read as a list of checked members (protocol S17).
+"""The rules for what a module package may hold, and a `.safe` file (a zip) read by them (S17).
 
-Both kinds of source give the same `Member`s, so one function unpacks them. Nothing is written here.
+Pure: it is given an open file. `config/module.py` opens, lists folders by the same rules, unpacks.
 """
 
 from __future__ import annotations
 
-import os
 import stat
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 from safepy.config.xml import shown
@@ -30,6 +27,9 @@ MAX_DEPTH = 12
 MAX_NAME_BYTES = 255
 
 MAX_DIRECTORY_BYTES = 4 << 20
+
+#: What reading a damaged zip raises.
+BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
 
 _ENCRYPTED = 0x1
 #: The end record of a zip, without its comment (at most 65535 bytes).
@@ -49,43 +49,25 @@ class Member:
         return self.open is None
 
 
-@contextmanager
-def members(source: Path) -> Iterator[list[Member]]:
-    """The checked members of a folder or a `.safe` file, folders before what is in them.
+def members_of_zip(file: IO[bytes], size_bytes: int) -> list[Member]:
+    """The checked members of an open `.safe` file; they can be read as long as it is open.
 
-    Raises PackageError, also while their content is read inside the `with` block.
+    Raises PackageError. Reading a member raises what `BROKEN` lists when the file is damaged.
     """
+    if size_bytes > MAX_ARCHIVE_BYTES:
+        raise PackageError(f"{size_bytes} bytes, allowed are at most {MAX_ARCHIVE_BYTES}")
+    _check_directory_size(file, size_bytes)
     try:
-        if source.is_dir():
-            found = list(_of_folder(source))
-            _check(found)
-            yield found
-        else:
-            with _opener(source, follow=True)() as file, _zip(file) as archive:
-                found = [_member_of_zip(archive, info) for info in archive.infolist()]
-                _check(found)
-                _check_ratio(found, os.fstat(file.fileno()).st_size)
-                yield found
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as exc:
-        raise PackageError(f"{source}: no module package: {shown(str(exc))}") from exc
-    except OSError as exc:
-        raise PackageError(f"{exc.filename or source}: {exc.strerror or exc}") from exc
-    except PackageError as exc:
-        raise PackageError(f"{source}: {exc.message}", exc.hint) from exc
-
-
-def _zip(file: IO[bytes]) -> zipfile.ZipFile:
-    status = os.fstat(file.fileno())
-    if not stat.S_ISREG(status.st_mode):
-        raise PackageError("neither a folder nor a file")
-    if status.st_size > MAX_ARCHIVE_BYTES:
-        raise PackageError(f"{status.st_size} bytes, allowed are at most {MAX_ARCHIVE_BYTES}")
-    _check_directory_size(file, status.st_size)
-    try:
-        return zipfile.ZipFile(file)
-    except (ValueError, OverflowError, UnicodeDecodeError) as exc:
-        # zipfile lets these through for directories of nonsense.
+        archive = zipfile.ZipFile(file)
+    except (*BROKEN, ValueError, OverflowError) as exc:
+        # zipfile lets the last two through for directories of nonsense.
         raise PackageError(f"no module package: {shown(str(exc))}") from exc
+    found = [_member_of_zip(archive, info) for info in archive.infolist()]
+    total = sum(member.size_bytes for member in found)
+    if total > RATIO_COUNTS_FROM_BYTES and total > MAX_RATIO * size_bytes:
+        raise PackageError(f"unpacks to more than {MAX_RATIO} times its size")
+    check_members(found)
+    return found
 
 
 def _check_directory_size(file: IO[bytes], size_bytes: int) -> None:
@@ -110,40 +92,14 @@ def _member_of_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
         raise PackageError(f"{shown(name)}: encrypted")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise PackageError(f"{shown(name)}: compressed in a way that is not stored or deflated")
-    parts = _parts(name[:-1] if folder else name)
+    parts = parts_of(name[:-1] if folder else name)
     if folder:
         return Member(parts, 0, None)
     return Member(parts, info.file_size, lambda: archive.open(info))
 
 
-def _of_folder(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Member]:
-    if len(above) > MAX_DEPTH:
-        raise PackageError(f"{shown('/'.join(above))}: deeper than {MAX_DEPTH} folders")
-    for entry in sorted(os.scandir(folder), key=lambda each: each.name):
-        parts = _parts("/".join((*above, entry.name)))
-        status = entry.stat(follow_symlinks=False)
-        if stat.S_ISDIR(status.st_mode):
-            yield Member(parts, 0, None)
-            yield from _of_folder(folder / entry.name, parts)
-        elif stat.S_ISREG(status.st_mode):
-            yield Member(parts, status.st_size, _opener(folder / entry.name))
-        else:
-            text = "a link or a device, allowed are files and folders"
-            raise PackageError(f"{shown('/'.join(parts))}: {text}")
-
-
-def _opener(path: Path, *, follow: bool = False) -> Callable[[], IO[bytes]]:
-    """Opens the file when called; without waiting, should it have become a pipe."""
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
-
-    def open_() -> IO[bytes]:
-        descriptor = os.open(path, flags)
-        return os.fdopen(descriptor, "rb")
-
-    return open_
-
-
-def _parts(name: str) -> tuple[str, ...]:
+def parts_of(name: str) -> tuple[str, ...]:
+    """The components of a member's name. Raises PackageError unless it is plain (S8)."""
     parts = tuple(name.split("/"))
     for part in parts:
         if part in ("", ".", "..") or "\\" in part or not part.isprintable():
@@ -159,8 +115,11 @@ def _parts(name: str) -> tuple[str, ...]:
     return parts
 
 
-def _check(found: list[Member]) -> None:
-    """Counts, sizes, and that no two names are or could be mistaken for the same."""
+def check_members(found: list[Member]) -> None:
+    """Counts, sizes, and that no two names are or could be mistaken for the same.
+
+    Raises PackageError.
+    """
     if len(found) > MAX_MEMBERS:
         raise PackageError(f"{len(found)} members, allowed are at most {MAX_MEMBERS}")
     files: dict[str, tuple[str, ...]] = {}
@@ -186,9 +145,3 @@ def _check(found: list[Member]) -> None:
 
 def _folded(parts: tuple[str, ...]) -> str:
     return unicodedata.normalize("NFKC", "/".join(parts)).casefold()
-
-
-def _check_ratio(found: list[Member], archive_bytes: int) -> None:
-    total = sum(member.size_bytes for member in found)
-    if total > RATIO_COUNTS_FROM_BYTES and total > MAX_RATIO * archive_bytes:
-        raise PackageError(f"unpacks to more than {MAX_RATIO} times its size")

@@ -13,12 +13,15 @@ import secrets
 import shutil
 import stat
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
+from typing import IO
 
 from safepy.config import archive
 from safepy.config.paths import ModulePaths, Paths, check_module_name
+from safepy.config.xml import shown
 from safepy.errors import PackageError
 
 MAX_MODULE_ID = 100
@@ -41,7 +44,7 @@ def install(source: Path, modules_dir: Path, name: str, *, replace: bool = False
     if os.path.lexists(target) and not replace:
         hint = f"safekit module uninstall -m {name}, or install with -r"
         raise PackageError(f"module {name} is already installed", hint)
-    with archive.members(source) as members, _fresh_folder(target) as fresh:
+    with _members(source) as members, _fresh_folder(target) as fresh:
         if not any(member.parts == USERCONFIG and not member.is_folder for member in members):
             raise PackageError("conf/userconfig.xml is missing in it")
         for member in members:
@@ -57,7 +60,7 @@ def pack(folder: Path, target: Path) -> None:
     """
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
-        with archive.members(folder) as members, temporary.open("xb") as file:
+        with _members(folder) as members, temporary.open("xb") as file:
             with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as out:
                 for member in members:
                     _pack_member(out, member)
@@ -77,7 +80,7 @@ def configure(paths: ModulePaths, expanded_xml: bytes) -> None:
     The configuration has been validated by the caller. Keeps the module id. Raises PackageError;
     then the active configuration is the one before.
     """
-    with archive.members(paths.source) as members, _fresh_folder(paths.active) as fresh:
+    with _members(paths.source) as members, _fresh_folder(paths.active) as fresh:
         for member in members:
             if member.parts[0] in ACTIVE_PARTS:
                 _write_member(fresh, member)
@@ -188,6 +191,53 @@ def allocate_id(paths: Paths, name: str, imposed: int | None = None) -> int:
 
 
 @contextmanager
+def _members(source: Path) -> Iterator[list[archive.Member]]:
+    """The checked members of a folder or a `.safe` file, for use inside the `with` block."""
+    try:
+        if source.is_dir():
+            found = list(islice(_members_of_folder(source), archive.MAX_MEMBERS + 1))
+            archive.check_members(found)
+            yield found
+        else:
+            with _opener(source, follow=True)() as file:
+                yield archive.members_of_zip(file, os.fstat(file.fileno()).st_size)
+    except archive.BROKEN as exc:
+        raise PackageError(f"{source}: no module package: {shown(str(exc))}") from exc
+    except OSError as exc:
+        raise PackageError(f"{exc.filename or source}: {exc.strerror or exc}") from exc
+    except PackageError as exc:
+        raise PackageError(f"{source}: {exc.message}", exc.hint) from exc
+
+
+def _members_of_folder(folder: Path, above: tuple[str, ...] = ()) -> Iterator[archive.Member]:
+    for entry in sorted(folder.iterdir()):
+        parts = archive.parts_of("/".join((*above, entry.name)))
+        status = entry.lstat()
+        if stat.S_ISDIR(status.st_mode):
+            yield archive.Member(parts, 0, None)
+            yield from _members_of_folder(entry, parts)
+        elif stat.S_ISREG(status.st_mode):
+            yield archive.Member(parts, status.st_size, _opener(entry))
+        else:
+            text = "a link or a device, allowed are files and folders"
+            raise PackageError(f"{shown('/'.join(parts))}: {text}")
+
+
+def _opener(path: Path, *, follow: bool = False) -> Callable[[], IO[bytes]]:
+    """Opens the file when called, without waiting should it be a pipe, which is refused."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+
+    def open_() -> IO[bytes]:
+        file = os.fdopen(os.open(path, flags), "rb")
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            file.close()
+            raise PackageError(f"{path.name}: neither a folder nor a file")
+        return file
+
+    return open_
+
+
+@contextmanager
 def _fresh_folder(target: Path) -> Iterator[Path]:
     """A private folder beside `target`; removed at the end if it was not renamed in."""
     try:
@@ -221,7 +271,6 @@ def _write_member(root: Path, member: archive.Member) -> None:
         return
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     with member.open() as content, path.open("xb") as file:
-        _check_regular(content, member)
         left = member.size_bytes
         # Bounded by the size that was checked, whatever the source now says it holds.
         while piece := content.read(min(_CHUNK_BYTES, left + 1)):
@@ -234,15 +283,6 @@ def _write_member(root: Path, member: archive.Member) -> None:
         os.fchmod(file.fileno(), _mode(member.parts))
         file.flush()
         os.fsync(file.fileno())
-
-
-def _check_regular(content: object, member: archive.Member) -> None:
-    """A folder's file may have been exchanged for something else since it was listed."""
-    if isinstance(content, zipfile.ZipExtFile):
-        return
-    descriptor: int = content.fileno()  # type: ignore[attr-defined]
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        raise PackageError(f"{'/'.join(member.parts)}: no file any more")
 
 
 def _pack_member(out: zipfile.ZipFile, member: archive.Member) -> None:

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from safepy.config import userconfig
-from safepy.config.schema import Heartbeat, Proc, Replicated
+from safepy.config.schema import Heartbeat, ModuleConfig, Proc, Replicated
 from safepy.errors import ConfigError
 
 FILE = "userconfig.xml"
@@ -29,7 +29,7 @@ def document(
     return f"<safe>\n{before}\n<service {service}>\n{heart}\n{rest}\n</service></safe>"
 
 
-def parse(text: str, **environment: str) -> userconfig.ModuleConfig:
+def parse(text: str, **environment: str) -> ModuleConfig:
     return userconfig.parse(text.encode(), FILE, environment)
 
 
@@ -85,8 +85,8 @@ def test_the_template_of_this_project_is_accepted_and_says_the_defaults() -> Non
     same = ("boot", "boot_delay_s", "defaultprim", "failover", "maxloop", "loop_interval_s")
     assert [getattr(config, name) for name in same] == [getattr(bare, name) for name in same]
     assert (config.heartbeats, config.user) == (bare.heartbeats, bare.user)
-    same = ("acknowledge_on", "transfers", "acl", "locktimeout_s", "sendtimeout_s")
-    assert [getattr(config.rfs, n) for n in same] == [getattr(bare.rfs, n) for n in same]
+    rfs_same = ("acknowledge_on", "transfers", "acl", "locktimeout_s", "sendtimeout_s")
+    assert [getattr(config.rfs, n) for n in rfs_same] == [getattr(bare.rfs, n) for n in rfs_same]
 
 
 def test_defaults_of_the_reference() -> None:
