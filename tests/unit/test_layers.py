@@ -30,7 +30,8 @@ ENTRIES = {("__main__", "cli.main"), ("cli", "daemon.main")}
 
 IMPURE = {"asyncio", "socket", "subprocess", "time", "random", "logging", "os"}
 PURE = {"core", "wire", "config"}
-TOUCHES_THE_DISK = {"config.module"}
+#: The folder of a module, and the package it comes in.
+TOUCHES_THE_DISK = {"config.module", "config.archive"}
 
 #: Where each third-party package may be imported; a prefix names a package or one module.
 HOMES: dict[str, tuple[str, ...]] = {
