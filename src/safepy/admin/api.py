@@ -21,6 +21,7 @@ from safepy.admin.values import (
     ConfigurationInfo,
     Document,
     Force,
+    Identity,
     Install,
     JsonObject,
     Loop,
@@ -191,6 +192,12 @@ _TABLE = (
             c.args.fullsync,
         ),
         Act,
+    ),
+    Verb(
+        "forcestop",
+        lambda m, c: m.action(c.module, "forcestop", c.args.identity or c.who, c.args.identity),
+        Identity,
+        limit_s=_LONG_S,  # it waits for the forced stop scripts
     ),
     Verb("shutdown", lambda m, c: m.shutdown(c.who), module="none", limit_s=_LONG_S),
     Verb("failover", lambda m, c: m.failover(c.module, c.args.on, c.who), Switch),

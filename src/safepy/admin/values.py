@@ -24,7 +24,6 @@ ACTIONS = (
     "swap",
     "prim",
     "second",
-    "forcestop",
 )
 
 
@@ -169,7 +168,15 @@ class Act(Arguments, frozen=True):
         if self.action not in ACTIONS:
             raise ValueError(f"no action is called {self.action!r}")
         if self.identity:
-            check_label(self.identity, "identity")
+            check_label(self.identity, "caller")
+
+
+class Identity(Arguments, frozen=True):
+    identity: str = ""
+
+    def __post_init__(self) -> None:
+        if self.identity:
+            check_label(self.identity, "caller")
 
 
 class Switch(Arguments, frozen=True):

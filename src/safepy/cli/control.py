@@ -21,7 +21,6 @@ _ACTIONS = {
     "stop": "Stop the module; returns at once.",
     "restart": "Stop and start the application only, on the same node.",
     "stopstart": "Stop the module and start it again; a primary hands over.",
-    "forcestop": "Stop the module when stop has no effect.",
 }
 
 
@@ -57,6 +56,14 @@ def swap(nosync: str | None, identity: str) -> None:
     if nosync:
         not_yet("swap nosync")
     _act("swap", identity)
+
+
+@click.command(cls=Command)
+@identity_option
+def forcestop(identity: str) -> None:
+    """End whatever runs of the module when stop has no effect; returns when it is done."""
+    here = app()
+    here.call("forcestop", here.module, identity=identity)
 
 
 @click.command(cls=Command)
@@ -146,6 +153,7 @@ COMMANDS: list[click.Command] = [
     _forced("prim", "Start as primary, whatever this node knows of its data."),
     _forced("second", "Start as secondary of a node that is primary."),
     swap,
+    forcestop,
     shutdown,
     waitstart,
     waitstop,

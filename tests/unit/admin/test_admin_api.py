@@ -66,7 +66,7 @@ async def test_resources_of_the_snapshot_win_over_stored_ones() -> None:
         (Request("action", "demo", {}), "missing required field"),
         (Request("action", "demo", {"action": "stop", "x": 1}), "unknown field"),
         (Request("failover", "demo", {"on": "yes"}), "Expected `bool`"),
-        (Request("action", "demo", {"action": "stop", "identity": "a b"}), "identity"),
+        (Request("action", "demo", {"action": "stop", "identity": "a b"}), "name of a caller"),
         (Request("print", "demo", {"level": "C", "text": ""}), "level must be"),
         (Request("resource.get", "demo", {"name": "a b"}), "name of a resource"),
         (Request("resource.set", "demo", {"name": "a.b", "value": "a\nb"}), "printable"),

@@ -32,7 +32,7 @@ def one_line(stderr: str) -> bool:
         (["start", "-m", "x" * 65], 1, "cannot be the name of a module"),
         (["start", "-m", ""], 1, "cannot be the name of a module"),
         (["start", "-m", "é"], 1, "cannot be the name of a module"),
-        (["stop", "-m", "demo", "-i", "a b"], 1, "name of a identity"),
+        (["stop", "-m", "demo", "-i", "a b"], 1, "name of a caller"),
         (["start", "-m", "nope"], 1, "no module is called nope"),
         (["prim", "quick", "-m", "demo"], 2, "'quick' is not"),
         (["swap", "nosync", "-m", "demo"], 1, "swap nosync is not supported yet"),
