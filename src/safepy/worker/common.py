@@ -10,8 +10,13 @@ from dataclasses import dataclass
 
 from safepy.host.loop import Loop
 from safepy.model import Progress
+from safepy.net.peer import SecureStream
 from safepy.storage.syscalls import syncfs
+from safepy.wire.secure import VERSION, Hello
 from safepy.worker.messages import Log, Report, Setup
+
+#: The keepalive's interval and some slack.
+HEARD_LATELY_S = 1.6
 
 
 @dataclass(slots=True)
@@ -31,9 +36,7 @@ class Context:
         return dataclasses.asdict(progress)
 
 
-def in_thread(
-    loop: Loop, name: str, work: Callable[[], None], then: Callable[[str], None]
-) -> None:
+def in_thread(loop: Loop, name: str, work: Callable[[], None], then: Callable[[str], None]) -> None:
     """Run blocking `work` beside the loop; `then(error sentence or "")` runs on the loop."""
 
     def run() -> None:
@@ -54,3 +57,13 @@ def sync_path(path: str) -> None:
         syncfs(fd)
     finally:
         os.close(fd)
+
+
+def hello(setup: Setup, epoch: int, purpose: str, stream_id: str) -> Hello:
+    """Who this worker is, for the first record of a stream."""
+    return Hello(VERSION, setup.node, setup.module, epoch, purpose, stream_id)
+
+
+def heard_lately(context: Context, stream: SecureStream | None) -> bool:
+    """Whether the stream brought something since the last `Alive` (its keepalive is 1 s)."""
+    return stream is not None and context.loop.now_s - stream.last_heard_s < HEARD_LATELY_S

@@ -12,17 +12,19 @@ import threading
 from collections.abc import Callable
 
 from safepy.dataplane.resync.aside import Aside
-from safepy.dataplane.resync.target import Coordinator, Target
+from safepy.dataplane.resync.target import Target
 from safepy.dataplane.secondary import Secondary
 from safepy.errors import PeerError, SafekitError
 from safepy.host.loop import Timer
-from safepy.net.peer import Attempt, SecureStream, connect_blocking, dial
+from safepy.net.blocking import BlockingStream, connect_blocking
+from safepy.net.dialing import Dial, dial
+from safepy.net.peer import SecureStream
 from safepy.storage.backing import Tree
 from safepy.storage.syscalls import syncfs
 from safepy.wire import replication as wire
-from safepy.wire.secure import Hello
+from safepy.wire.secure import Hello, Refused
 from safepy.worker import messages
-from safepy.worker.common import Context, in_thread
+from safepy.worker.common import Context, heard_lately, hello, in_thread
 
 REDIAL_S = 0.5
 TRANSFER_TIMEOUT_S = 150.0
@@ -38,7 +40,7 @@ class Following:
         self.epoch = order.epoch
         self._keep_aside = order.keep_aside
         self._live: SecureStream | None = None
-        self._attempt: Attempt | None = None
+        self._attempt: Dial | None = None
         self._redial: Timer | None = None
         self._trees: list[Tree] = []
         self._secondary: Secondary | None = None
@@ -47,44 +49,40 @@ class Following:
         self._last_refusal = ""
         self._dial()
 
-    # -- the stream ------------------------------------------------------------------------------
+    # -- the stream ----------------------------------------
 
     def _dial(self) -> None:
         self._redial = None
         if self._closed:
             return
-        self._attempt = dial(
-            self._loop,
-            self._setup.dial,
-            bytes.fromhex(self._setup.key),
-            self._hello("live", ""),
-            on_open=self._opened,
-            on_failed=self._dial_failed,
-            source_address=self._setup.listen[0],
-        )
+        address, port = self._setup.dial
+        try:
+            self._attempt = dial(
+                self._loop,
+                address,
+                port,
+                bytes.fromhex(self._setup.key),
+                hello(self._setup, self.epoch, "live", ""),
+                on_open=lambda stream, _: self._opened(stream),
+                on_failed=self._dial_failed,
+                local_address=self._setup.listen[0],
+            )
+        except OSError as error:
+            self._dial_failed(str(error), None)
 
-    def _hello(self, purpose: str, stream_id: str) -> Hello:
-        return Hello(
-            node=self._setup.node,
-            module=self._setup.module,
-            epoch=self.epoch,
-            purpose=purpose,
-            stream_id=stream_id,
-        )
-
-    def _dial_failed(self, reason: str) -> None:
+    def _dial_failed(self, reason: str, _refused: Refused | None) -> None:
         self._attempt = None
         if self._closed:
             return
         if reason != self._last_refusal:
             self._last_refusal = reason
-            self._context.log("reintegre", "I", f"The primary is not ready for us: {reason}")
+            self._context.log("reintegre", "I", f"The primary cannot be followed yet: {reason}")
         self._redial = self._loop.call_later(REDIAL_S, self._dial)
 
     def _opened(self, stream: SecureStream) -> None:
         self._attempt = None
         if self._closed:
-            stream.close("not following any more")
+            stream.close()
             return
         self._last_refusal = ""
         self._live = stream
@@ -104,7 +102,7 @@ class Following:
         if self._secondary is None:
             self._redial = self._loop.call_later(REDIAL_S, self._dial)
 
-    # -- messages ----------------------------------------------------------------------------------
+    # -- messages ----------------------------------------
 
     def _received(self, batch: list[bytes]) -> None:
         secondary = self._secondary
@@ -145,17 +143,21 @@ class Following:
     def _drop(self, reason: str) -> None:
         if self._live is not None:
             live, self._live = self._live, None
-            live.close(reason)
+            live.close()
         self._lost(reason)
 
-    # -- being brought up to date -------------------------------------------------------------------
+    # -- being brought up to date ----------------------------------------
 
     def _begin_transfers(self, stream_id: str, transfers: int, keep_aside: bool) -> None:
         if self._secondary is not None or self._transfers is not None or not 1 <= transfers <= 64:
             raise PeerError("a resynchronisation begins out of turn")
-        aside = Aside(self._setup.keep_dir, self._setup.paths) if keep_aside else None
+        aside = Aside(self._setup.keep_dir, "resync", self._setup.paths) if keep_aside else None
         self._transfers = Transfers(
-            self._context, self._hello("transfer", stream_id), transfers, aside, self._sync_failed
+            self._context,
+            hello(self._setup, self.epoch, "transfer", stream_id),
+            transfers,
+            aside,
+            self._sync_failed,
         )
 
     def _sync_failed(self, reason: str, fatal: bool) -> None:
@@ -181,7 +183,7 @@ class Following:
             self._transfers.close()
             self._transfers = None
 
-    # -- following --------------------------------------------------------------------------------
+    # -- following ----------------------------------------
 
     def adopted(self, order: messages.Adopted) -> None:
         """The daemon's record is durable: from here every operation comes to us."""
@@ -243,7 +245,7 @@ class Following:
             self._attempt = None
         if self._live is not None:
             live, self._live = self._live, None
-            live.close(reason)
+            live.close()
 
     def _close_trees(self) -> None:
         if self._secondary is not None:
@@ -254,15 +256,12 @@ class Following:
         self._trees = []
 
     def alive(self) -> messages.Alive:
-        heard = self._live is not None and self._live.heard_within(1.5)
-        transfers = self._transfers
-        progress = None if transfers is None else transfers.coordinator.progress
+        heard = heard_lately(self._context, self._live)
         return messages.Alive(
             peer_heard=heard and self._secondary is not None,
             held=0,
             in_flight=0,
             replicated_bytes=0 if self._secondary is None else self._secondary.replicated_bytes,
-            progress=None if progress is None else self._context.progress_fields(progress),
         )
 
 
@@ -280,40 +279,49 @@ class Transfers:
         self._context = context
         self._hello = hello
         self._on_failed = on_failed
+        self._aside = aside
         self._closed = False
-        self._targets: list[Target] = []
+        self._streams: list[BlockingStream] = []
         self._lock = threading.Lock()
-        self.coordinator = Coordinator(context.door_fds, aside, acl=context.setup.acl)
         for number in range(count):
             threading.Thread(target=self._run, name=f"transfer-{number}", daemon=True).start()
 
     def close(self) -> None:
+        """Cut what still runs, and say what was kept aside."""
         with self._lock:
             self._closed = True
-            for target in self._targets:
-                target.abort()
-        for folder, count in self.coordinator.kept_aside():
+            for stream in self._streams:
+                stream.shutdown()
+        aside = self._aside
+        if aside is not None and aside.files:
             self._context.log(
-                "reintegre", "E", f"{count} files that would have been lost are kept in {folder}"
+                "reintegre",
+                "E",
+                f"{aside.files} files ({aside.bytes // 1024} KB) that the synchronisation "
+                f"replaced or removed are kept in {aside.folder}",
             )
 
     def _run(self) -> None:
         setup = self._context.setup
         try:
-            stream = connect_blocking(
-                setup.dial,
+            address, port = setup.dial
+            stream, _ = connect_blocking(
+                address,
+                port,
                 bytes.fromhex(setup.key),
                 self._hello,
                 TRANSFER_TIMEOUT_S,
-                source_address=setup.listen[0],
+                local_address=setup.listen[0],
             )
-            target = Target(self.coordinator, stream)
             with self._lock:
                 if self._closed:
                     stream.close()
                     return
-                self._targets.append(target)
-            target.serve()
+                self._streams.append(stream)
+            try:
+                Target(self._context.door_fds, stream, self._aside, setup.acl).serve()
+            finally:
+                stream.shutdown()
         except (SafekitError, OSError) as error:
             reason, fatal = str(error), bool(getattr(error, "fatal", False))
             self._context.loop.post(lambda: self._failed(reason, fatal))

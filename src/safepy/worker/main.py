@@ -17,8 +17,8 @@ from typing import assert_never
 
 from safepy.errors import SafekitError
 from safepy.host.loop import Loop
-from safepy.net.peer import Listener, SecureStream
-from safepy.wire.secure import Hello
+from safepy.net.dialing import Incoming, Listener
+from safepy.wire.secure import VERSION, Hello, Refused, Welcome
 from safepy.worker import messages
 from safepy.worker.common import Context
 from safepy.worker.control import Control
@@ -28,6 +28,8 @@ from safepy.worker.serving import Serving
 
 CONTROL_FD = 3
 ALIVE_INTERVAL_S = 1.0
+#: `reitimeout` of the reference: a transfer that says nothing for so long is given up.
+TRANSFER_TIMEOUT_S = 150.0
 #: Threads of a resynchronisation must not keep the loop from its turn for long.
 SWITCH_INTERVAL_S = 0.0005
 
@@ -44,7 +46,7 @@ class Worker:
         self._following: Following | None = None
         self._epoch = 0
 
-    # -- orders ------------------------------------------------------------------------------------
+    # -- orders ----------------------------------------
 
     def _order(self, order: Order) -> None:
         if isinstance(order, messages.Setup):
@@ -96,14 +98,17 @@ class Worker:
                 assert_never(order)
 
     def _set_up(self, setup: messages.Setup) -> None:
-        door_fds = [os.open(door, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for door in setup.doors]
+        door_fds = [
+            os.open(door, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for door in setup.doors
+        ]
         self._context = Context(self._loop, setup, door_fds, self._control.report)
         self._listener = Listener(
             self._loop,
-            setup.listen,
+            *setup.listen,
             bytes.fromhex(setup.key),
-            on_stream=self._offered,
-            log=lambda text: self._log("I", text),
+            on_accept=self._offered,
+            on_refused=lambda text: self._log("I", text),
+            allowed=(setup.dial[0],),
         )
         self._loop.call_later(ALIVE_INTERVAL_S, self._alive)
 
@@ -144,35 +149,41 @@ class Worker:
         self._done(order.step_id, True, "")
         self._loop.stop()
 
-    # -- streams that come in ---------------------------------------------------------------------
+    # -- streams that come in ----------------------------------------
 
-    def _offered(self, hello: Hello, stream: SecureStream) -> None:
+    def _offered(self, hello: Hello, incoming: Incoming) -> None:
         """An authenticated connection of the peer's worker: take it or say why not."""
         assert self._context is not None
         setup = self._context.setup
+        serving = self._serving
         if hello.module != setup.module or hello.node != setup.peer:
-            stream.refuse(f"this is module {setup.module} of {setup.node}, peer {setup.peer}")
-        elif self._serving is None:
-            stream.refuse("this node does not serve")
-        elif hello.purpose == "live":
-            self._offered_live(self._serving, hello, stream)
-        elif hello.purpose == "transfer":
-            stream.welcome()
-            self._serving.transfer_offered(stream.detach(), hello.stream_id)
-        else:
-            stream.refuse(f"unknown purpose {hello.purpose!r}")
-
-    def _offered_live(self, serving: Serving, hello: Hello, stream: SecureStream) -> None:
-        objection = serving.follower_objection(hello.epoch)
-        if objection:
-            stream.refuse(objection)
+            self._refuse(incoming, hello, f"this is {setup.module}, the peer is {setup.peer}")
+        elif serving is None:
+            self._refuse(incoming, hello, "this node does not serve")
+        elif hello.purpose == "live" and (objection := serving.follower_objection(hello.epoch)):
+            self._refuse(incoming, hello, objection)
             if hello.epoch > serving.epoch:
                 self._control.report(messages.GateStale(hello.epoch))
-            return
-        stream.welcome()
-        serving.take_follower(stream)
+        elif hello.purpose not in ("live", "transfer"):
+            self._refuse(incoming, hello, f"unknown purpose {hello.purpose!r}")
+        else:
+            stream = incoming.welcome(
+                Welcome(VERSION, setup.node, setup.module, serving.epoch, hello.purpose)
+            )
+            if stream is not None and hello.purpose == "live":
+                serving.take_follower(stream)
+            elif stream is not None:
+                serving.transfer_offered(stream.detach(TRANSFER_TIMEOUT_S), hello.stream_id)
 
-    # -- reports ------------------------------------------------------------------------------------
+    def _refuse(self, incoming: Incoming, hello: Hello, detail: str) -> None:
+        assert self._context is not None
+        setup = self._context.setup
+        epoch = 0 if self._serving is None else self._serving.epoch
+        incoming.refuse(
+            Refused(VERSION, setup.node, setup.module, epoch, hello.purpose, detail=detail)
+        )
+
+    # -- reports ----------------------------------------
 
     def _alive(self) -> None:
         if self._serving is not None:
@@ -201,7 +212,7 @@ class Worker:
         else:
             self._done(step_id, True, "")
 
-    # -- the end ------------------------------------------------------------------------------------
+    # -- the end ----------------------------------------
 
     def _close(self) -> None:
         self._demote()
@@ -229,7 +240,7 @@ def main() -> None:
     Worker(loop, socket.socket(fileno=CONTROL_FD))
     try:
         loop.run()
-    except Exception:
+    except Exception:  # noqa: BLE001 - it ends the process
         # A bug: no answer may leave this process any more. The daemon reads this on stderr.
         traceback.print_exc()
         os._exit(70)

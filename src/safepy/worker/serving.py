@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 
 from safepy.core.replica.ops import Op
 from safepy.dataplane.gate import GateKeeper
 from safepy.dataplane.primary import Primary
-from safepy.errors import PeerError
+from safepy.errors import LocalFault, PeerError
 from safepy.fuse.operations import Filesystem
 from safepy.fuse.session import Session
 from safepy.host.loop import Loop
 from safepy.model import Gate
-from safepy.net.peer import BlockingStream, SecureStream
+from safepy.net.blocking import BlockingStream
+from safepy.net.peer import SecureStream
 from safepy.storage.backing import Tree
 from safepy.wire import replication as wire
 from safepy.worker import messages
-from safepy.worker.common import Context, in_thread, sync_path
+from safepy.worker.common import Context, heard_lately, in_thread, sync_path
 from safepy.worker.synchronise import Synchronisation
 
 #: How often the age of the oldest unanswered operation is looked at.
@@ -59,7 +61,7 @@ class Serving:
         self._closed = False
         self._loop.call_later(WATCH_INTERVAL_S, self._watch)
 
-    # -- the mount ----------------------------------------------------------------------------
+    # -- the mount ----------------------------------------
 
     def mount(self) -> None:
         """Mount every directory over its cover. Raises LocalFault or OSError."""
@@ -68,7 +70,12 @@ class Serving:
             session.mount()
             self._sessions.append(session)
             filesystem = Filesystem(session, index, self._trees[index], self.primary)
-            self._loop.add_reader(session.fd, lambda s=session, f=filesystem: s.serve(f.handle))
+            self._loop.add_reader(session.fd, partial(self._requests, session, filesystem))
+
+    def _requests(self, session: Session, filesystem: Filesystem) -> None:
+        if not session.serve(filesystem.handle):
+            # Somebody else took the mount away: the cover shows, the application gets EROFS.
+            raise LocalFault(f"the mount over {session.mountpoint} is gone")
 
     def close(self) -> None:
         """Gate closed, what is held fails with EIO, mounts gone (the cover shows)."""
@@ -85,7 +92,7 @@ class Serving:
         for tree in self._trees:
             tree.close()
 
-    # -- orders about the gate -----------------------------------------------------------------
+    # -- orders about the gate ----------------------------------------
 
     def open_gate(self, order: messages.OpenGate) -> None:
         mode = Gate(order.mode)
@@ -125,7 +132,7 @@ class Serving:
 
         in_thread(self._loop, "quiesce", work, written_back)
 
-    # -- the follower ----------------------------------------------------------------------------
+    # -- the follower ----------------------------------------
 
     def allow_follower(self, order: messages.AllowFollower) -> None:
         self._follower_allowed = True
@@ -203,7 +210,7 @@ class Serving:
         assert self._live is not None
         self._live.send(wire.encode(wire.Apply(seq, tree, op)))  # type: ignore[arg-type]
 
-    # -- the live stream ---------------------------------------------------------------------------
+    # -- the live stream ----------------------------------------
 
     def _received(self, batch: list[bytes]) -> None:
         try:
@@ -260,7 +267,7 @@ class Serving:
     def _close_live(self, reason: str) -> None:
         if self._live is not None:
             live, self._live = self._live, None
-            live.close(reason)
+            live.close()
 
     def _drop_follower(self, reason: str) -> None:
         if self._sync is not None:
@@ -280,7 +287,7 @@ class Serving:
             self._lost(reason)
         self._loop.call_later(WATCH_INTERVAL_S, self._watch)
 
-    # -- reports -------------------------------------------------------------------------------------
+    # -- reports ----------------------------------------
 
     def modified_recorded(self) -> None:
         self.primary.modified_recorded()
@@ -292,7 +299,7 @@ class Serving:
         self._context.report(messages.DiskFault(self.epoch, "OUTDATED", reason))
 
     def alive(self) -> messages.Alive:
-        heard = self._live is not None and self._live.heard_within(1.5)
+        heard = heard_lately(self._context, self._live)
         progress = self._sync.progress if self._sync is not None else None
         return messages.Alive(
             peer_heard=heard and self._joined,

@@ -12,19 +12,22 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-from safepy.core.replica.marks import Marks
+from safepy.core.replica.marks import Mark, Marks
 from safepy.dataplane.primary import Primary
 from safepy.dataplane.resync.source import RoundResult, Source
 from safepy.errors import SafekitError
 from safepy.host.loop import Loop, Timer
 from safepy.model import Progress
-from safepy.net.peer import BlockingStream, SecureStream
+from safepy.net.blocking import BlockingStream
+from safepy.net.peer import SecureStream
 from safepy.storage.syscalls import syncfs
 from safepy.wire import replication as wire
 
 #: A remainder that is compared in some tens of milliseconds: then writers may be held for it.
 SMALL_PATHS = 64
 SMALL_BYTES = 8 << 20
+#: Paths to compare whole may hold anything; a few may remain, or no busy spool would ever end.
+SMALL_WHOLE = 16
 #: After so many rounds writers are slowed down, and after so many more they are held regardless:
 #: the rest is then whatever one round's time let them write.
 BRAKE_AFTER_ROUNDS = 4
@@ -82,7 +85,7 @@ class Synchronisation:
         primary.marks_sink = self._mark
         live.send(wire.encode(wire.SyncBegin(self.stream_id, transfers, keep_aside)))
 
-    # -- what the worker tells --------------------------------------------------------------
+    # -- what the worker tells ----------------------------------------
 
     def transfer_opened(self, stream: BlockingStream) -> None:
         """A transfer connection with our `stream_id` was accepted."""
@@ -92,9 +95,7 @@ class Synchronisation:
         self._streams.append(stream)
         if len(self._streams) == self._transfers:
             self._deadline.cancel()
-            self._source = Source(
-                self._root_fds, self._streams, self._on_progress, acl=self._acl
-            )
+            self._source = Source(self._root_fds, self._streams, self._on_progress, acl=self._acl)
             self._next_round()
 
     def flushed(self, number: int) -> None:
@@ -114,14 +115,14 @@ class Synchronisation:
         if not self._over:
             self._end()
 
-    # -- rounds ---------------------------------------------------------------------------------
+    # -- rounds ----------------------------------------
 
     def _next_round(self) -> None:
         self._rounds += 1
         marks = [marks.take() for marks in self._marks]
         self._in_thread("resync-round", lambda: self._run_round(marks))
 
-    def _run_round(self, marks: list[Marks]) -> None:
+    def _run_round(self, marks: list[dict[bytes, Mark]]) -> None:
         assert self._source is not None
         result = self._source.run_round(marks)
         self._loop.post(lambda: self._round_done(result))
@@ -132,7 +133,7 @@ class Synchronisation:
         if self._rounds == 1:
             self._log(
                 "E",
-                f"Copied {result.files_copied} files of {result.files_compared}, "
+                f"Copied {result.files_copied} files of {result.files}, "
                 f"{result.bytes_copied // 1024} KB in {result.seconds:.1f} s",
             )
         if self._holding:
@@ -144,10 +145,10 @@ class Synchronisation:
             self._decide()
 
     def _decide(self) -> None:
-        paths = sum(marks.path_count for marks in self._marks)
-        size = sum(marks.byte_count for marks in self._marks)
-        full = any(marks.is_whole for marks in self._marks)
-        small = paths <= SMALL_PATHS and size <= SMALL_BYTES and not full
+        paths = sum(len(marks) for marks in self._marks)
+        whole = sum(marks.full_paths for marks in self._marks)
+        size = sum(marks.extent_bytes for marks in self._marks)
+        small = paths <= SMALL_PATHS and whole <= SMALL_WHOLE and size <= SMALL_BYTES
         if small or self._rounds >= HOLD_AFTER_ROUNDS:
             self._primary.hold()
             self._holding = True
@@ -166,11 +167,11 @@ class Synchronisation:
         self._primary.marks_sink = None
         self._primary.brake_s = 0.0
         source = self._source
-        self._in_thread("resync-finish", source.finish)
+        self._in_thread("resync-finish", source.finish, quiet=True)
         self.progress = None
         self._listeners.caught_up()
 
-    # -- flushing both sides (I12) ----------------------------------------------------------------
+    # -- flushing both sides (I12) ----------------------------------------
 
     def _flush(self, then: Callable[[], None]) -> None:
         self._after_flush = then
@@ -193,16 +194,19 @@ class Synchronisation:
             then, self._after_flush = self._after_flush, None
             then()
 
-    # -- helpers --------------------------------------------------------------------------------
+    # -- helpers ----------------------------------------
 
-    def _in_thread(self, name: str, work: Callable[[], None]) -> None:
+    def _in_thread(self, name: str, work: Callable[[], None], quiet: bool = False) -> None:
+        """Run `work` beside the loop. `quiet`: its failure changes nothing any more."""
+
         def run() -> None:
             try:
                 work()
             except (SafekitError, OSError) as error:
                 reason = str(error)
                 fatal = bool(getattr(error, "fatal", False))
-                self._loop.post(lambda: self._thread_failed(reason, fatal))
+                if not quiet:
+                    self._loop.post(lambda: self._thread_failed(reason, fatal))
 
         threading.Thread(target=run, name=name, daemon=True).start()
 
@@ -236,6 +240,4 @@ class Synchronisation:
         self._primary.brake_s = 0.0
         self.progress = None
         for stream in self._streams:
-            stream.close()
-
-
+            stream.shutdown()  # a running round ends with PeerError and closes nothing twice

@@ -1,0 +1,135 @@
+"""Two real workers on loopback addresses, driven by hand in the daemon's place."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from safepy.host import mounts
+from safepy.worker import messages
+from safepy.worker.messages import Order, Report
+
+KEY = "17" * 32
+
+
+class HandledWorker:
+    """One worker process, its doors and covers, and the daemon's end of its control socket."""
+
+    def __init__(self, name: str, peer: str, base: Path, ports: dict[str, int], **setup: object):
+        self.name = name
+        self.folder = base / name
+        self.public = self.folder / "data"
+        self.door = self.folder / "doors" / "0"
+        self.public.mkdir(parents=True)
+        self.reports: list[Report] = []
+        self._step = 0
+        mounts.open_door(str(self.public), str(self.door))
+        mounts.cover(str(self.public))
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.sock = ours
+        fd = theirs.fileno()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", f"import os; os.dup2({fd}, 3); "
+             "from safepy.worker.main import main; main()"],
+            pass_fds=[fd],
+            env=dict(os.environ, PYTHONPATH="src"),
+        )
+        theirs.close()
+        address = {"a": "127.0.0.1", "b": "127.0.0.2"}
+        settings: dict[str, object] = dict(
+            module="demo", node=name, peer=peer, key=KEY,
+            listen=(address[name], ports[name]), dial=(address[peer], ports[peer]),
+            paths=[str(self.public)], doors=[str(self.door)],
+            acknowledge_on="receipt", acl=False, transfers=3,
+            locktimeout_s=10.0, sendtimeout_s=10.0, keep_dir=str(self.folder / "kept"),
+        )
+        settings.update(setup)
+        self.step(lambda number: messages.Setup(step_id=number, **settings))  # type: ignore[arg-type]
+
+    def send(self, order: Order) -> None:
+        self.sock.send(messages.encode(order))
+
+    def step(self, make: Callable[[int], Order], limit_s: float = 20.0) -> messages.Done:
+        """Send an order with a number and wait for its `Done`."""
+        self._step += 1
+        number = self._step
+        self.send(make(number))
+        done = self.wait(lambda r: isinstance(r, messages.Done) and r.step_id == number, limit_s)
+        assert isinstance(done, messages.Done)
+        assert done.ok, done.detail
+        return done
+
+    def wait(self, wanted: Callable[[Report], bool], limit_s: float = 20.0) -> Report:
+        """The first report that is wanted; answers FirstModification by itself."""
+        until_s = time.monotonic() + limit_s
+        while True:
+            for index, report in enumerate(self.reports):
+                if wanted(report):
+                    del self.reports[index]
+                    return report
+            left_s = until_s - time.monotonic()
+            assert left_s > 0, f"{self.name}: not within {limit_s} s; had {self.reports[-8:]}"
+            self.pump(left_s)
+
+    def pump(self, limit_s: float) -> None:
+        if not select.select([self.sock], [], [], limit_s)[0]:
+            return
+        data = self.sock.recv(1 << 16)
+        assert data, f"worker {self.name} is gone"
+        report = messages.REPORT.decode(data)
+        if isinstance(report, messages.FirstModification):
+            self.send(messages.ModifiedRecorded(report.epoch))
+        if not isinstance(report, messages.Alive):
+            self.reports.append(report)
+
+    def open_gate(self, mode: str, epoch: int, for_s: float = 3600.0) -> None:
+        deadline_s = time.clock_gettime(time.CLOCK_BOOTTIME) + for_s
+        self.send(messages.OpenGate(epoch, mode, deadline_s))
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def close(self) -> None:
+        self.sock.close()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        mounts.uncover(str(self.public), str(self.door))
+
+
+def free_ports() -> dict[str, int]:
+    ports = {}
+    for name, address in (("a", "127.0.0.1"), ("b", "127.0.0.2")):
+        with socket.socket() as probe:
+            probe.bind((address, 0))
+            ports[name] = probe.getsockname()[1]
+    return ports
+
+
+def pair_up(primary: HandledWorker, secondary: HandledWorker, epoch: int = 1) -> int:
+    """From both idle to PRIM/SECOND in epoch + 1, which is returned."""
+    primary.step(lambda n: messages.Serve(n, epoch))
+    primary.open_gate("alone", epoch)
+    primary.send(messages.AllowFollower(epoch, False))
+    secondary.step(lambda n: messages.Follow(n, epoch, False))
+    return join(primary, secondary, epoch)
+
+
+def join(primary: HandledWorker, secondary: HandledWorker, epoch: int) -> int:
+    primary.wait(lambda r: isinstance(r, messages.CaughtUp), 60)
+    primary.send(messages.Join(epoch + 1, "g1", "", []))
+    secondary.wait(lambda r: isinstance(r, messages.AdoptRequested))
+    secondary.send(messages.Adopted(epoch + 1))
+    secondary.wait(lambda r: isinstance(r, messages.Joined))
+    primary.wait(lambda r: isinstance(r, messages.Joined))
+    primary.open_gate("prim", epoch + 1)
+    return epoch + 1
