@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import asyncio_dgram
+from asyncio_dgram.aio import DatagramServer
 
 SEND_LIMIT_S = 1.0
 _ADDRESS_POLL_S = 1.0
@@ -88,7 +89,7 @@ class Lane:
                 stream.close()
             self.counters.reopened += 1
 
-    async def _open(self) -> asyncio_dgram.DatagramServer | None:
+    async def _open(self) -> DatagramServer | None:
         """A bound stream, or None while the address (or the port) is not to be had."""
         family = socket.AF_INET6 if self._peer.version == 6 else socket.AF_INET
         bound = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
@@ -107,10 +108,10 @@ class Lane:
                 )
             return None
         stream = await asyncio_dgram.from_socket(bound)
-        assert isinstance(stream, asyncio_dgram.DatagramServer), "the socket is not connected"
+        assert isinstance(stream, DatagramServer), "the socket is not connected"
         return stream
 
-    async def _serve(self, stream: asyncio_dgram.DatagramServer) -> None:
+    async def _serve(self, stream: DatagramServer) -> None:
         """Both directions until the address goes or a send hangs; then the caller binds anew."""
         self._broken.clear()
         jobs = [
@@ -130,7 +131,7 @@ class Lane:
                 job.cancel()
             await asyncio.gather(*jobs, return_exceptions=True)
 
-    async def _receive(self, stream: asyncio_dgram.DatagramServer) -> None:
+    async def _receive(self, stream: DatagramServer) -> None:
         while True:
             try:
                 datagram, source = await stream.recv()
@@ -146,7 +147,7 @@ class Lane:
             self.counters.received += 1
             self._on_datagram(datagram)
 
-    async def _send_all(self, stream: asyncio_dgram.DatagramServer) -> None:
+    async def _send_all(self, stream: DatagramServer) -> None:
         target = (self.ends.peer, self.ends.peer_port or self.ends.port)
         while True:
             await self._wake.wait()

@@ -33,7 +33,7 @@ class Database:
         self.path = path
         self.dropped = 0
         self._schema = schema
-        self._jobs: queue.Queue[Job | None] = queue.Queue(_QUEUE_MAX)
+        self._jobs: queue.Queue[Job | threading.Event | None] = queue.Queue(_QUEUE_MAX)
         self._complained_at = -_COMPLAIN_EVERY_S
         self._thread = threading.Thread(
             target=self._work, name=f"database {os.path.basename(path)}", daemon=True
@@ -42,15 +42,12 @@ class Database:
 
     def submit(self, job: Job) -> None:
         """Have `job` carried out soon; never blocks."""
-        try:
-            self._jobs.put_nowait(job)
-        except queue.Full:
-            self.dropped += 1
+        self._put(job)
 
     def flush(self, timeout_s: float = 5.0) -> bool:
         """Wait until everything submitted before is on disk; False if it took too long."""
         done = threading.Event()
-        self.submit(lambda _: done.set())
+        self._put(done)
         return done.wait(timeout_s)
 
     def close(self, timeout_s: float = 5.0) -> None:
@@ -59,10 +56,16 @@ class Database:
             self._jobs.put(None, timeout=timeout_s)
         self._thread.join(timeout_s)
 
+    def _put(self, entry: Job | threading.Event) -> None:
+        try:
+            self._jobs.put_nowait(entry)
+        except queue.Full:
+            self.dropped += 1
+
     def _work(self) -> None:
         connection: sqlite3.Connection | None = None
         while True:
-            batch, last = self._take()
+            batch, waiters, last = self._take()
             try:
                 if connection is None:
                     connection = self._connect()
@@ -72,22 +75,29 @@ class Database:
             except (sqlite3.Error, OSError) as error:
                 self._complain(error, len(batch))
                 connection = self._give_up(connection)
+            for waiter in waiters:
+                waiter.set()
             if last:
                 self._give_up(connection)
                 return
 
-    def _take(self) -> tuple[list[Job], bool]:
+    def _take(self) -> tuple[list[Job], list[threading.Event], bool]:
+        """What is queued now: jobs, who waits for their end, and whether it was the last."""
         batch: list[Job] = []
-        job = self._jobs.get()
-        while job is not None:
-            batch.append(job)
+        waiters: list[threading.Event] = []
+        entry = self._jobs.get()
+        while entry is not None:
+            if isinstance(entry, threading.Event):
+                waiters.append(entry)
+            else:
+                batch.append(entry)
             if len(batch) >= _BATCH_MAX:
-                return batch, False
+                return batch, waiters, False
             try:
-                job = self._jobs.get_nowait()
+                entry = self._jobs.get_nowait()
             except queue.Empty:
-                return batch, False
-        return batch, True
+                return batch, waiters, False
+        return batch, waiters, True
 
     def _connect(self) -> sqlite3.Connection:
         os.makedirs(os.path.dirname(self.path), mode=0o755, exist_ok=True)
