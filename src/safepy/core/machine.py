@@ -1,28 +1,179 @@
-"""The core's one door: `step` and `next_deadline` (design-examples 4)."""
+"""The core's one door: `step` and `next_deadline` (design-examples 4).
+
+A step has three parts. The event changes what it says. Then the rules that hold at every moment
+(the record, the link to the secondary, the election, the plan) run until none of them changes
+anything. Then what became visible is told: beats, resources, log lines, the snapshot.
+"""
 
 from __future__ import annotations
 
-from safepy.model import Record
+from dataclasses import replace
+from typing import assert_never
 
-from .commands import Command
+from safepy.model import Active, Level, Record, State
+
+from . import deciding, events, following, invariants, links, outlook, requests, serving, stopping
+from .commands import CloseGate, Command, SetResource
 from .events import Event
-from .state import ModuleState, Params
+from .progress import advance, step_done
+from .state import Link, ModuleState, Params, Phase
+from .turn import Turn
+
+#: Far more rounds of the rules than any event needs: beyond it two rules undo each other.
+MAX_ROUNDS = 200
 
 
 def initial(params: Params, record: Record | None, now: float) -> ModuleState:
     """The state of a module when the daemon starts or its configuration was applied.
 
     `record` is what the state directory holds (None: never configured here). `now` is seconds on
-    the monotonic clock. Feed a `Tick` at once: the first beats go out with it.
+    the clock that `step` is given. Feed a `Tick` at once: the first beats go out with it.
     """
-    raise NotImplementedError
+    known = replace(
+        record or Record(),
+        cluster_id=params.cluster_id,
+        module=params.module,
+        node=params.node,
+        peer=params.peer,
+    )
+    return ModuleState(
+        params=params,
+        now=now,
+        state=State.STOP,
+        phase=Phase.STOPPED,
+        reason="stopped",
+        since=now,
+        links=links.new(params.session, params.lanes, now),
+        failover=params.failover,
+        record=known,
+        wanted=known,
+        lost_volatile=_lost_volatile(params, known),
+    )
+
+
+def _lost_volatile(params: Params, record: Record) -> bool:
+    """What was acknowledged but not flushed may be gone (protocol 2.1): the machine restarted, or
+    a receiving worker ended with what it had not applied yet."""
+    match record.active:
+        case Active.NONE:
+            return False
+        case Active.SECONDARY:
+            return True
+        case Active.PRIMARY:
+            return record.boot_id != params.boot_id
 
 
 def step(state: ModuleState, event: Event, now: float) -> tuple[ModuleState, tuple[Command, ...]]:
     """What the module becomes when `event` happens at `now`, and what the shell must do."""
-    raise NotImplementedError
+    t = Turn(state, max(now, state.now))
+    if t.now - state.now > state.params.detection_s / 4:
+        # The shell should have said so; nothing may expire by it in any case (K18).
+        _paused(t)
+    _happen(t, event)
+    for _ in range(MAX_ROUNDS):
+        if not _rules(t):
+            break
+    else:
+        raise AssertionError(f"the rules do not settle: {t.s.phase} {t.s.link} {t.s.plan[:2]}")
+    outlook.tell(t)
+    invariants.check(t.s)
+    return t.s, tuple(t.out)
 
 
 def next_deadline(state: ModuleState) -> float | None:
-    """The moment at which the core wants a `Tick`."""
-    raise NotImplementedError
+    """The moment at which the core wants a `Tick`: the next pulse, or whatever expires first."""
+    return outlook.next_moment(state)
+
+
+def _happen(t: Turn, event: Event) -> None:
+    s = t.s
+    match event:
+        case events.Tick():
+            pass
+        case events.Paused():
+            _paused(t)
+        case events.BeatReceived():
+            _beat(t, event)
+        case events.LaneAddress():
+            t.do(SetResource(f"heartbeatlocaladdr.{event.lane}", "up" if event.present else "down"))
+        case events.ActionRequested():
+            requests.requested(t, event)
+        case events.FailoverSet():
+            s.failover = event.on
+            t.do(SetResource("usersetting.failover", "on" if event.on else "off"))
+        case events.StepDone():
+            step_done(t, event)
+        case events.ReplicaHeard():
+            s.replica_heard_at = t.now
+        case events.ReplicaLost():
+            serving.replica_lost(t, event.epoch, event.reason)
+        case events.SourceLost():
+            if s.phase is Phase.FOLLOWING:
+                t.announce(Level.EVENT, f"Replication from the primary is lost: {event.reason}")
+        case events.CaughtUp():
+            serving.caught_up(t, event.epoch)
+        case events.AdoptRequested():
+            following.adopt_requested(t, event)
+        case events.Joined():
+            if s.serving:
+                serving.joined(t, event.epoch)
+            else:
+                following.joined(t, event.epoch)
+        case events.ResyncFailed():
+            if s.serving:
+                serving.resync_failed(t, event.epoch, event.reason)
+            else:
+                following.resync_failed(t, event.reason, event.fatal)
+        case events.FirstModification():
+            serving.first_modification(t, event.epoch)
+        case events.DiskFault():
+            if s.serving:
+                serving.disk_fault(t, event.disk, event.reason)
+            elif s.phase is Phase.FOLLOWING and s.following:
+                following.disk_fault(t, event.disk, event.reason)
+        case events.WorkerDied():
+            worker_died(t, event.reason)
+        case events.GateStale():
+            serving.gate_stale(t, event.epoch)
+        case _:
+            assert_never(event)
+
+
+def worker_died(t: Turn, reason: str) -> None:
+    """A worker that dies again and again is a loop as well (9.4)."""
+    stopping.worker_died(t, reason)
+    if t.s.start_again and t.s.phase is Phase.STOPPING:
+        requests.count_worker_death(t)
+
+
+def _beat(t: Turn, event: events.BeatReceived) -> None:
+    s = t.s
+    s.links, view = links.receive(s.links, event.lane, event.beat, t.now)
+    if view is None or view.node != s.params.peer:
+        return
+    s.peer = view
+    t.see_epochs(view)
+    requests.heard(t)
+
+
+def _paused(t: Turn) -> None:
+    """This node was asleep (protocol 9; F35 to F38): forget every deadline, observe anew, and
+    answer nothing until it is known that this node still leads."""
+    s = t.s
+    s.links = links.observe_anew(s.links, t.now)
+    if s.link is Link.JOINING:
+        s.link_until = t.now + s.params.detection_s
+    if s.serving and s.params.has_rfs and s.link in (Link.SOLO, Link.PAIRED):
+        s.dozing_since = t.now
+        t.do(CloseGate(t.epoch))
+
+
+def _rules(t: Turn) -> bool:
+    return (
+        t.save_what_is_wanted()
+        or following.behind(t)
+        or serving.rules(t)
+        or following.rules(t)
+        or deciding.rules(t)
+        or advance(t)
+    )

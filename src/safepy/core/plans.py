@@ -1,5 +1,298 @@
-"""The ordered steps that make a new state true, as data (design-examples 7)."""
+"""The ordered steps that make a new state true, as data (design-examples 7).
+
+The order inside a plan is a promise. A step says what is true once it is done, so that doing it
+twice is harmless. Script order and arguments: reference 10.3 and 10.4. Instead of a table of
+script calls there is one rule that gives it: every state has a set of script classes that run in
+it, and a change stops what shall not run any more, calls `transition`, and starts what is missing.
+"""
 
 from __future__ import annotations
 
-Step = object
+from dataclasses import dataclass
+from enum import StrEnum
+
+from safepy.model import State
+
+
+class Work(StrEnum):
+    """A step that mounts or worker carry out; the names are the commands'."""
+
+    COVER = "Cover"
+    UNCOVER = "Uncover"
+    START_WORKER = "StartWorker"
+    STOP_WORKER = "StopWorker"
+    SERVE = "Serve"
+    QUIESCE = "Quiesce"
+    DEMOTE = "Demote"
+    FOLLOW = "Follow"
+    STOP_FOLLOWING = "StopFollowing"
+
+
+class Save(StrEnum):
+    """A step that ends when the generation record is durable; `records.py` says what it holds."""
+
+    LEAD = "lead"
+    TAKE_OVER = "take over"
+    FOLLOW = "follow"
+    OUTDATED = "outdated"
+    STEPPED_DOWN = "stepped down"
+    STOPPED = "stopped"
+    NEW_EPOCH = "new epoch"
+
+
+class Await(StrEnum):
+    """A step that ends when the other node is known to be in some state, or silent."""
+
+    PRIMARY_GOES_ON = "the primary goes on without us"
+    LINK_SETTLED = "it is known whether there is a secondary"
+
+
+class Then(StrEnum):
+    """A step that is done at once."""
+
+    DECIDE = "decide who leads"
+    OPEN_GATE = "open the gate"
+    SWAP_POINT = "hand over or take the application up again"
+    WAIT = "not serving any more"
+    FOLLOW = "follow as soon as the peer serves"
+    READY = "ready"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """Run `bin/NAME [force] CURRENT NEXT ACTION`."""
+
+    name: str
+    current: State
+    next: State
+    action: str
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """The process checker watches this class, or does not."""
+
+    checker_class: str
+    on: bool
+
+
+Step = Work | Save | Await | Then | Script | Watch
+Plan = tuple[Step, ...]
+
+#: What runs in each state, in the order it is started; stopped the other way round, but `sec`
+#: always first and `both` last (reference 10.3).
+RUNS: dict[State, tuple[str, ...]] = {
+    State.STOP: (),
+    State.WAIT: (),
+    State.ALONE: ("both", "prim", "sec"),
+    State.PRIM: ("both", "prim"),
+    State.SECOND: ("both", "second", "sec"),
+}
+START_ORDER = ("both", "prim", "second", "sec")
+STOP_ORDER = ("sec", "prim", "second", "both")
+
+
+def ran_after(plan: Plan, ran: frozenset[str]) -> frozenset[str]:
+    """What runs once the scripts that are left in `plan` were called."""
+    for step in plan:
+        if isinstance(step, Script):
+            ran = ran_by(step, ran)
+    return ran
+
+
+def ran_by(step: Script, ran: frozenset[str]) -> frozenset[str]:
+    """What runs after this one script."""
+    verb, _, script_class = step.name.partition("_")
+    if script_class not in START_ORDER:
+        return ran
+    return ran | {script_class} if verb == "start" else ran - {script_class}
+
+
+def stops(
+    ran: frozenset[str], current: State, after: State, action: str, twice: bool = False
+) -> Plan:
+    """Stop what runs and shall not run in `after`; `twice`: and once more with force."""
+    plan: Plan = ()
+    for script_class in STOP_ORDER:
+        if script_class in ran and script_class not in RUNS[after]:
+            plan += (
+                Watch(script_class, False),
+                Script(f"stop_{script_class}", current, after, action),
+            )
+            if twice:
+                plan += (Script(f"stop_{script_class}", current, after, action, force=True),)
+    return plan
+
+
+def starts(ran: frozenset[str], current: State, after: State, action: str) -> Plan:
+    """Start what runs in `after` and does not run yet."""
+    plan: Plan = ()
+    for script_class in START_ORDER:
+        if script_class in RUNS[after] and script_class not in ran:
+            plan += (
+                Script(f"start_{script_class}", current, after, action),
+                Watch(script_class, True),
+            )
+    return plan
+
+
+def change(
+    ran: frozenset[str], current: State, after: State, action: str = "start", twice: bool = False
+) -> Plan:
+    """All scripts of one change of state (reference 10.3)."""
+    return (
+        *stops(ran, current, after, action, twice),
+        Script("transition", current, after, action),
+        *starts(ran, current, after, action),
+    )
+
+
+def start() -> Plan:
+    """STOP to WAIT, up to the decision who leads."""
+    return (
+        Script("transition", State.STOP, State.WAIT, "start"),
+        Script("prestart", State.STOP, State.WAIT, "start"),
+        Watch("pre", True),
+        Work.COVER,
+        Work.START_WORKER,
+        Then.DECIDE,
+    )
+
+
+def lead(ran: frozenset[str]) -> Plan:
+    """WAIT to ALONE: recorded, mounted, gate open, application started."""
+    return (
+        Save.LEAD,
+        Work.SERVE,
+        Then.OPEN_GATE,
+        *change(ran, State.WAIT, State.ALONE),
+        Then.READY,
+    )
+
+
+def take_over(ran: frozenset[str]) -> Plan:
+    """SECOND to ALONE. Everything received is applied before the record claims the lead:
+    a claim without the data would let a crash in between lose acknowledged writes (I1)."""
+    return (
+        Work.STOP_FOLLOWING,
+        Save.TAKE_OVER,
+        Work.SERVE,
+        Then.OPEN_GATE,
+        *change(ran, State.SECOND, State.ALONE),
+        Then.READY,
+    )
+
+
+def follow() -> Plan:
+    """Be brought up to date: durably INCONSISTENT before the first byte changes (I10)."""
+    return (Save.FOLLOW, Work.FOLLOW)
+
+
+def settle_as_second(ran: frozenset[str], current: State, transition_called: bool) -> Plan:
+    """The scripts of SECOND, after the reintegration."""
+    if transition_called:
+        return (*starts(ran, current, State.SECOND, "start"), Then.READY)
+    return (*change(ran, current, State.SECOND), Then.READY)
+
+
+def restart(state: State) -> Plan:
+    """Stop and start what belongs to the present role; the peer is not concerned."""
+    everything = frozenset(RUNS[state])
+    plan: Plan = ()
+    for script_class in STOP_ORDER:
+        if script_class in everything:
+            name = f"stop_{script_class}"
+            plan += (
+                Watch(script_class, False),
+                Script(name, state, state, "restart"),
+                Script(name, state, state, "restart", force=True),
+            )
+    return (*plan, *starts(frozenset(), state, state, "restart"), Then.READY)
+
+
+def swap(ran: frozenset[str]) -> Plan:
+    """PRIM to SECOND: the application is stopped here before it starts there."""
+    return (
+        *stops(ran, State.PRIM, State.SECOND, "stop", twice=True),
+        Script("transition", State.PRIM, State.SECOND, "stop"),
+        Work.QUIESCE,
+        Then.SWAP_POINT,
+    )
+
+
+def hand_over() -> Plan:
+    """The second half of a swap, once both nodes are equal and flushed."""
+    return (Save.STOPPED, Work.DEMOTE, Then.FOLLOW)
+
+
+def swap_failed(ran: frozenset[str], state: State) -> Plan:
+    """The secondary went away in the middle of a swap: take the application up again. A quiesced
+    gate opens only in another epoch."""
+    return (Save.NEW_EPOCH, Then.OPEN_GATE, *starts(ran, state, state, "start"), Then.READY)
+
+
+def step_aside(ran: frozenset[str], current: State) -> Plan:
+    """Forced retreat to SECOND: the gate closes first, and the record says that we are behind
+    before the stop scripts, which may take long, are called."""
+    return (
+        Work.DEMOTE,
+        Save.STEPPED_DOWN,
+        *stops(ran, current, State.SECOND, "stop", twice=True),
+        Script("transition", current, State.SECOND, "stop"),
+        Then.FOLLOW,
+    )
+
+
+def stop_leading(ran: frozenset[str], current: State, action: str) -> Plan:
+    """ALONE or PRIM to WAIT, in order: application down, both nodes flushed, role recorded."""
+    return (
+        *stops(ran, current, State.WAIT, action),
+        Script("transition", current, State.WAIT, action),
+        Work.QUIESCE,
+        Await.LINK_SETTLED,
+        Save.STOPPED,
+        Then.WAIT,
+        Work.DEMOTE,
+    )
+
+
+def stop_broken(ran: frozenset[str], current: State, action: str) -> Plan:
+    """ALONE or PRIM to WAIT when the worker died: nothing to flush, and the record goes on saying
+    that the end was not clean."""
+    return (
+        *stops(ran, current, State.WAIT, action),
+        Script("transition", current, State.WAIT, action),
+        Then.WAIT,
+    )
+
+
+def stop_following(ran: frozenset[str], current: State, action: str, synced: bool) -> Plan:
+    """SECOND to WAIT. A second that was in sync waits until the primary says that it goes on
+    alone: were it to call itself outdated first, a primary that stops at the same moment could
+    do so too, and no node would be left to lead."""
+    plan: Plan = stops(ran, current, State.WAIT, action)
+    if ran:
+        plan += (Script("transition", current, State.WAIT, action),)
+    plan += (Then.WAIT, Work.STOP_FOLLOWING)
+    if synced:
+        plan += (Await.PRIMARY_GOES_ON,)
+    return (*plan, Save.STOPPED)
+
+
+def end(action: str) -> Plan:
+    """WAIT to STOP: everything forced down, our mounts gone."""
+    forced = tuple(
+        Script(f"stop_{script_class}", State.WAIT, State.STOP, action, force=True)
+        for script_class in STOP_ORDER
+    )
+    return (
+        *forced,
+        Watch("pre", False),
+        Script("poststop", State.WAIT, State.STOP, action),
+        Script("transition", State.WAIT, State.STOP, action),
+        Work.STOP_WORKER,
+        Work.UNCOVER,
+        Then.STOPPED,
+    )

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
 
-from safepy.model import Active, Disk, PeerView, Record, State
+from safepy.model import Gate, PeerView, Record, State
 
-from .plans import Step
-
-
-class Lane(NamedTuple):
-    """One heartbeat network: its label, sending period, and the silence that means "lost"."""
-
-    ident: str
-    pulse_s: float
-    timeout_s: float
+from .links import Lane as Lane
+from .links import Links
+from .plans import Plan
+from .restarts import LoopCount
+from .transitions import Cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,34 +92,6 @@ class Link(StrEnum):
 FROZEN = frozenset({Link.CLAIMING, Link.ASKING, Link.CONFIRMING})
 
 
-@dataclass(frozen=True, slots=True)
-class LaneState:
-    """One lane as this node sees it.
-
-    `sent` holds (counter, moment) of the beats that were not echoed yet. `proof_at` is when the
-    newest beat was sent of which we know that the peer heard it and answered: both directions
-    worked since then. `heard` is the (session, counter) we echo. `stranger` is the newest beat
-    of a session that has not proved itself yet.
-    """
-
-    lane: Lane
-    pulse_at: float
-    proof_at: float
-    sent: tuple[tuple[int, float], ...] = ()
-    heard: tuple[str, int] = ("", 0)
-    stranger: tuple[str, int] = ("", 0)
-    stranger_at: float = 0.0
-    up: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LoopCount:
-    """Restarts that detectors asked for since `since` (reference 9.4)."""
-
-    since: float = 0.0
-    count: int = 0
-
-
 @dataclass(slots=True)
 class ModuleState:
     """One node's whole memory of one module.
@@ -142,6 +108,7 @@ class ModuleState:
     phase: Phase
     reason: str
     since: float
+    links: Links
     app_ready: bool = False
     blocked: str = ""
     remedy: str = ""
@@ -158,63 +125,76 @@ class ModuleState:
     record_broken: bool = False
     lost_volatile: bool = False
 
-    # The other node.
-    lanes: tuple[LaneState, ...] = ()
-    counter: int = 0
+    # The other node: what is believed of it, and what was shown of it.
     peer: PeerView | None = None
-    peer_session: str = ""
-    peer_counter: int = 0
-    peer_echo: int = 0
-    peer_past: tuple[str, ...] = ()
-    peer_shown: str = ""
     replica_heard_at: float = float("-inf")
-    observing_since: float = 0.0
-    local_lost: frozenset[str] = frozenset()
-    foreign: str = ""
+    lanes_dead_told: bool = False
 
-    # The plan: steps left; the first one runs while `running` is its number.
-    plan: tuple[Step, ...] = ()
+    # The plan: steps left. The first one runs while `running` is its number, or, for a save,
+    # while the durable version is below `plan_version`. `script` is the last script that was
+    # handed out and has not ended: a new plan does not run another one beside it at once.
+    plan: Plan = ()
     running: int = 0
-    running_until: float | None = None
+    plan_version: int = 0
+    plan_until: float | None = None
     next_id: int = 1
     script: int = 0
-    script_until: float | None = None
+    script_until: float = 0.0
     action: str = "start"
+    ran: frozenset[str] = frozenset()
 
     # The worker: is it there, may it answer, what does it wait for.
     worker: bool = False
     covered: bool = False
     serving: bool = False
-    dozing: bool = False
-    dozing_since: float = 0.0
+    gate: Gate = Gate.CLOSED
+    renew_at: float = 0.0
+    #: Since an awakening: the gate stays shut until the peer was heard again.
+    dozing_since: float | None = None
     link: Link = Link.SOLO
     link_version: int = 0
-    link_until: float | None = None
-    link_epoch: int = 0
-    renew_at: float = 0.0
+    link_until: float = 0.0
+    #: The epoch of the last join that was ordered, and of the last claim.
+    join_epoch: int = 0
+    claim_epoch: int = 0
+    swapped_epoch: int = 0
     modified_version: int = 0
+    modified_epoch: int = 0
     allowed: tuple[int, bool, str] | None = None
-    stepping_aside: bool = False
 
     # Following.
+    following: bool = False
+    keep_aside: bool = False
+    take_over_cause: Cause = Cause.NO_HEARTBEAT
     follow_epoch: int = 0
     adopting_version: int = 0
+    adopted_epoch: int = 0
     synced: bool = False
-    source_lost: bool = False
+    handing_over: bool = False
     follow_after: float = 0.0
+    follow_failures: int = 0
+    transition_called: bool = False
 
     # Wishes.
     wish: str = "start"
-    fullsync: bool = False
+    stop_cause: Cause = Cause.STOP
+    lead_same: bool = False
+    lead_forced: bool = False
+    quiesced: bool = False
     start_again: bool = False
+    fault: str = ""
     request: str = ""
     request_id: int = 0
     request_until: float = 0.0
     answered: tuple[str, int] = ("", 0)
     loop: LoopCount = LoopCount()  # noqa: RUF009 - a frozen value
+    loop_stop: bool = False
 
     # What was told last, to tell only changes.
     told_view: PeerView | None = None
     told_local: str = ""
+    told_remote: str = ""
+    told_wait: str = ""
+    told_split: bool = False
     told_resources: tuple[tuple[str, str], ...] = ()
     told_shown: tuple[object, ...] = ()

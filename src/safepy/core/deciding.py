@@ -1,0 +1,114 @@
+"""WAIT: carry out what the election says."""
+
+from __future__ import annotations
+
+from safepy.model import Disk, Level
+
+from . import election, following, plans, records, stopping
+from .election import Decision, Verdict
+from .state import Phase
+from .turn import Turn
+
+PRIM_HINT = (
+    "If you are sure that this server has valid data, run safekit prim to force start as primary"
+)
+PRIMFORCE_HINT = (
+    "If you are sure that this server has valid data, "
+    "run safekit primforce to force start as primary"
+)
+
+
+def rules(t: Turn) -> bool:
+    """Decide, as long as nothing else is under way."""
+    s = t.s
+    if s.phase is not Phase.DECIDING or s.plan:
+        return False
+    decision = election.decide(t.situation(s.wish))
+    match decision.verdict:
+        case Verdict.LEAD:
+            _lead(t, decision)
+            return True
+        case Verdict.FOLLOW:
+            return _follow(t, decision)
+        case Verdict.YIELD:
+            return _yield(t, decision)
+        case Verdict.ABORT:
+            _abort(t, decision)
+            return True
+        case Verdict.WAIT:
+            return _wait(t, decision)
+
+
+def _lead(t: Turn, decision: Decision) -> None:
+    s = t.s
+    t.announce(Level.INFO, f"Leads ({decision.row}): {decision.sentence}")
+    s.phase = Phase.LEADING
+    s.lead_same = decision.same_generation
+    s.lead_forced = decision.forced
+    s.wish = "start"
+    t.clear_block()
+    t.begin(plans.lead(s.ran))
+
+
+def _follow(t: Turn, decision: Decision) -> bool:
+    s = t.s
+    view = t.view
+    assert view is not None
+    if t.now < s.follow_after:
+        return False
+    if s.params.has_rfs and view.record.epoch < s.wanted.promised:
+        return False  # It will raise its number when it hears ours.
+    t.announce(Level.INFO, f"Follows ({decision.row}): {decision.sentence}")
+    s.wish = "start"
+    following.begin(t, decision.keep_aside)
+    return True
+
+
+def _yield(t: Turn, decision: Decision) -> bool:
+    """The other node has the better copy, and may lead only when we said durably that ours is
+    not (E1)."""
+    s = t.s
+    if s.wanted.disk is not Disk.UPTODATE:
+        return False
+    t.announce(Level.INFO, f"Steps back ({decision.row}): {decision.sentence}")
+    t.want(records.outdated(s.wanted))
+    return True
+
+
+def _abort(t: Turn, decision: Decision) -> None:
+    s = t.s
+    t.announce(Level.CRITICAL, decision.sentence)
+    if s.record.disk is Disk.INCONSISTENT and s.wish == "prim":
+        t.announce(Level.CRITICAL, PRIMFORCE_HINT)
+    t.announce(Level.CRITICAL, f"Requested {s.wish} start aborted")
+    s.wish = "start"
+    stopping.begin(t, "stop", start_again=False)
+
+
+def _wait(t: Turn, decision: Decision) -> bool:
+    s = t.s
+    waiting_for = decision.sentence
+    if s.blocked == (waiting_for if decision.blocked else "") and s.reason == waiting_for:
+        return False
+    s.reason = waiting_for
+    if not decision.blocked:
+        t.clear_block()
+        return True
+    t.block(waiting_for, decision.remedy)
+    if s.told_wait != waiting_for:
+        s.told_wait = waiting_for
+        _announce_wait(t, decision)
+    return True
+
+
+def _announce_wait(t: Turn, decision: Decision) -> None:
+    notuptodate = decision.row in ("D1", "D3", "D4", "D5", "D6", "D7", "D8", "D9", "E6", "D2")
+    if not notuptodate:
+        t.announce(Level.CRITICAL, f"{decision.row}: {decision.sentence}")
+        return
+    t.announce(Level.CRITICAL, election.WAIT_FOR_REMOTE)
+    t.announce(Level.CRITICAL, "Action wait from failover rule notuptodate_server")
+    if decision.sentence != election.WAIT_FOR_REMOTE:
+        t.announce(Level.INFO, f"{decision.row}: {decision.sentence}")
+    if t.s.record.disk is not Disk.INCONSISTENT:
+        t.announce(Level.CRITICAL, PRIM_HINT)

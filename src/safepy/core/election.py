@@ -1,0 +1,404 @@
+"""Who leads: at the start, when two nodes meet, when one is gone. Pure values in, a verdict out.
+
+Rows D0 to D11 are the reunion table (protocol 6), E0, E1 and E6 the permissions (protocol 7).
+Both nodes see the same two records and compute the same answer; the one that is not the source
+makes itself durably OUTDATED first, and only that (E1) lets the source lead. So a moment in which
+the two see different things ends in waiting, never in two leaders.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from safepy.model import Active, Disk, PeerView, Record, State
+
+WAIT_FOR_REMOTE = (
+    "Data may be not uptodate for replicated directories (wait for the start of the remote server)"
+)
+
+
+class Verdict(StrEnum):
+    """What to do. YIELD: record that we are behind, then look again."""
+
+    LEAD = "lead"
+    FOLLOW = "follow"
+    YIELD = "yield"
+    WAIT = "wait"
+    ABORT = "abort"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A verdict with the row it comes from and a sentence for people.
+
+    `blocked` tells a WAIT that only the outside can end (NotReady) from one that is a matter of
+    moments. `remedy` is a command the operator may use, without the name of the module.
+    """
+
+    verdict: Verdict
+    row: str
+    sentence: str
+    blocked: bool = False
+    remedy: str = ""
+    same_generation: bool = False
+    forced: bool = False
+    keep_aside: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reunion:
+    """How two records relate: the row, whether this node is the source (None: nobody is), and
+    whether what the target has must be kept aside."""
+
+    row: str
+    source: bool | None
+    sentence: str
+    keep_aside: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """All that the decision in WAIT depends on.
+
+    `peer` is what is believed of the other node, None if nothing. `absent`: nothing authentic
+    was heard for a whole start window (I20). `listened`: long enough to have heard a peer that
+    serves (a few pulses). `wish` is start, prim or second. `uncertain`: the peer has just
+    restarted, what is believed of it may be old.
+    """
+
+    record: Record
+    lost_volatile: bool
+    peer: PeerView | None
+    absent: bool
+    listened: bool
+    wish: str = "start"
+    has_data: bool = True
+    defaultprim: str = "alone"
+    config_digest: str = ""
+    uncertain: bool = False
+
+
+def leads(peer: PeerView) -> bool:
+    """The peer has or may at any moment have an open gate."""
+    return peer.serving or peer.state in (State.ALONE, State.PRIM)
+
+
+def misfit(record: Record, peer: PeerView) -> str:
+    """D0: a sentence if the two nodes do not belong together, else empty."""
+    theirs = peer.record
+    if theirs.cluster_id and theirs.cluster_id != record.cluster_id:
+        return "the other node belongs to another cluster configuration"
+    if theirs.module and theirs.module != record.module:
+        return f"the other node speaks of module {theirs.module}"
+    if peer.node == record.node:
+        return f"another node claims to be {record.node} as well"
+    if peer.node != record.peer:
+        return f"{peer.node} is not the other node of this module"
+    return ""
+
+
+def ancestors(record: Record) -> frozenset[str]:
+    names = {gen for _, gen in record.history}
+    names.add(record.base)
+    return frozenset(names - {""})
+
+
+def behind(record: Record, peer: PeerView) -> bool:
+    """The peer's generation departed from ours: it has moved on without us (D7, D8)."""
+    theirs = peer.record
+    return (
+        theirs.disk is Disk.UPTODATE
+        and record.gen != ""
+        and record.gen != theirs.gen
+        and record.gen in ancestors(theirs)
+    )
+
+
+def must_keep_aside(target: Record, source: Record) -> bool:
+    """What the target holds may exist nowhere else: it must not be overwritten unseen (I19)."""
+    if target.disk is Disk.UNCONFIGURED or not target.gen:
+        return True
+    return _relation(target, source) in ("D9", "D10", "D11") or source.gen in (
+        ancestors(target) - {target.gen}
+    )
+
+
+def reunion(
+    record: Record, lost_volatile: bool, peer: PeerView, defaultprim: str = "alone"
+) -> Reunion:
+    """The table of protocol 6, rows D1 to D11, seen from `record`'s side."""
+    mine, theirs = record, peer.record
+    if mine.disk is not Disk.UPTODATE and theirs.disk is not Disk.UPTODATE:
+        if mine.disk is theirs.disk is Disk.UNCONFIGURED:
+            return Reunion("D1", None, "no node has valid data yet")
+        return Reunion("D3", None, "no node is known to be up to date")
+    if Disk.UNCONFIGURED in (mine.disk, theirs.disk):
+        source = mine.disk is Disk.UPTODATE
+        return Reunion("D2", source, _is_source(source), keep_aside=True)
+    if mine.disk is not theirs.disk:
+        return _one_uptodate(mine, theirs)
+    return _both_uptodate(mine, theirs, lost_volatile, peer, defaultprim)
+
+
+def _is_source(mine: bool) -> str:
+    return "this node has the valid data" if mine else "the other node has the valid data"
+
+
+def _one_uptodate(mine: Record, theirs: Record) -> Reunion:
+    """D4, with the relation deciding what must be kept aside."""
+    source = mine.disk is Disk.UPTODATE
+    good, bad = (mine, theirs) if source else (theirs, mine)
+    if good.gen != bad.gen and good.gen in ancestors(bad):
+        return Reunion("D4", None, "the up to date node was put back to an older state")
+    relation = _relation(good, bad)
+    return Reunion("D4", source, _is_source(source), keep_aside=relation in ("D9", "D10", "D11"))
+
+
+def _relation(a: Record, b: Record) -> str:
+    """D6 to D11 without regard to who is source, for two records that have generations."""
+    if a.gen == b.gen:
+        return "D6"
+    if a.base == b.gen or b.base == a.gen:
+        return "D7"
+    if b.gen in ancestors(a) or a.gen in ancestors(b):
+        return "D8"
+    if a.base and a.base == b.base:
+        return "D9"
+    if ancestors(a) & ancestors(b):
+        return "D10"
+    return "D11"
+
+
+def _both_uptodate(
+    mine: Record, theirs: Record, lost_volatile: bool, peer: PeerView, defaultprim: str
+) -> Reunion:
+    row = _relation(mine, theirs)
+    match row:
+        case "D6":
+            return _same_generation(mine, theirs, lost_volatile, peer, defaultprim)
+        case "D7" | "D8":
+            source = theirs.gen in ancestors(mine)
+            return Reunion(row, source, _is_source(source))
+        case "D9":
+            source = wins_split(mine, theirs)
+            return Reunion(row, source, "both nodes went on alone", keep_aside=True)
+        case "D10":
+            return Reunion(row, None, "both nodes went on alone, more than once", keep_aside=True)
+        case _:
+            return Reunion(row, None, "the two nodes hold unrelated data", keep_aside=True)
+
+
+def _same_generation(
+    mine: Record, theirs: Record, lost_volatile: bool, peer: PeerView, defaultprim: str
+) -> Reunion:
+    """D5 and D6. A node that stayed up is preferred to a primary that crashed: it still holds
+    every write that was acknowledged to the application (K10)."""
+    if mine.active is Active.NONE and theirs.active is Active.NONE:
+        if defaultprim in (mine.node, theirs.node):
+            source = defaultprim == mine.node
+        elif (mine.last_role == "P") != (theirs.last_role == "P"):
+            source = mine.last_role == "P"
+        else:
+            source = mine.node < theirs.node
+        return Reunion("D5", source, "both nodes hold the same data")
+    if lost_volatile != peer.lost_volatile:
+        source = not lost_volatile
+    elif (mine.active is Active.PRIMARY) != (theirs.active is Active.PRIMARY):
+        source = mine.active is Active.PRIMARY
+    else:
+        source = mine.node < theirs.node
+    return Reunion("D6", source, _is_source(source))
+
+
+def wins_split(mine: Record, theirs: Record) -> bool:
+    """Who stays after both went alone. Nothing is lost: the other's files are kept aside.
+
+    Only values that never go back within a generation decide, so two nodes with views of
+    different age may both stay for a moment, but never both give way."""
+    if mine.forced != theirs.forced:
+        return mine.forced
+    if mine.modified != theirs.modified:
+        return mine.modified
+    if (mine.solo_role == "P") != (theirs.solo_role == "P"):
+        return mine.solo_role == "P"
+    return mine.node < theirs.node
+
+
+def decide(s: Situation) -> Decision:
+    """What a node in WAIT does."""
+    peer = s.peer
+    if peer is not None:
+        sentence = misfit(s.record, peer)
+        if sentence:
+            return Decision(Verdict.WAIT, "D0", sentence, blocked=True)
+    if s.uncertain:
+        return Decision(Verdict.WAIT, "", "the other node has just restarted")
+    if s.wish == "prim":
+        return _forced_prim(s)
+    if not s.has_data:
+        return _without_data(s)
+    if peer is not None and peer.config_digest != s.config_digest:
+        return Decision(
+            Verdict.WAIT,
+            "D0",
+            "the configurations of the two nodes differ "
+            f"(here {s.config_digest or 'none'}, there {peer.config_digest or 'none'})",
+            blocked=True,
+            remedy="config",
+        )
+    if peer is not None and leads(peer):
+        return _peer_leads(s, peer)
+    if s.wish == "second":
+        return _second_without_primary(s)
+    if peer is None:
+        return _nobody_heard(s)
+    if peer.state is State.SECOND and peer.record.disk is Disk.UPTODATE:
+        return Decision(Verdict.WAIT, "", "the other node is about to take over")
+    return _meet(s, peer)
+
+
+def _forced_prim(s: Situation) -> Decision:
+    """`safekit prim` (reference 6.4)."""
+    if s.peer is not None and leads(s.peer):
+        return Decision(Verdict.ABORT, "", "the other node is primary already")
+    if s.has_data and s.record.disk is Disk.INCONSISTENT:
+        return Decision(
+            Verdict.ABORT,
+            "",
+            "Data may be inconsistent for replicated directories (stopped during reintegration)",
+        )
+    if s.peer is None and not s.listened:
+        return Decision(Verdict.WAIT, "", "listening for the other node")
+    match s.record.disk:
+        case Disk.UNCONFIGURED:
+            return Decision(Verdict.LEAD, "prim", "first start, by an operator")
+        case Disk.UPTODATE:
+            same = s.record.peer_behind and bool(s.record.gen)
+            return Decision(Verdict.LEAD, "prim", "by an operator", same_generation=same)
+        case _:
+            return Decision(Verdict.LEAD, "prim", "forced by an operator", forced=True)
+
+
+def _without_data(s: Situation) -> Decision:
+    """A module without replicated directories: nobody's data can be older."""
+    peer = s.peer
+    if peer is None:
+        if s.absent:
+            return Decision(Verdict.LEAD, "E6", "the other node is absent")
+        return Decision(Verdict.WAIT, "", "listening for the other node")
+    if leads(peer):
+        return Decision(Verdict.FOLLOW, "", "the other node is primary")
+    if s.wish == "second":
+        return _second_without_primary(s)
+    if peer.state is State.SECOND:
+        return Decision(Verdict.WAIT, "", "the other node is about to take over")
+    if peer.state is State.STOP:
+        return Decision(Verdict.LEAD, "E1", "the other node is stopped")
+    if not peer.ready_to_follow:
+        return Decision(Verdict.WAIT, "", "the other node is starting or stopping")
+    if s.defaultprim in (s.record.node, peer.node):
+        first = s.defaultprim == s.record.node
+    elif (s.record.last_role == "P") != (peer.record.last_role == "P"):
+        first = s.record.last_role == "P"
+    else:
+        first = s.record.node < peer.node
+    if first:
+        return Decision(Verdict.LEAD, "D5", "both nodes start, this one comes first")
+    return Decision(Verdict.WAIT, "D5", "both nodes start, the other one comes first")
+
+
+def _peer_leads(s: Situation, peer: PeerView) -> Decision:
+    """Follow it, unless its data is not a continuation of ours and nobody said so."""
+    if not peer.serving:
+        return Decision(Verdict.WAIT, "", "the other node is starting or settling as primary")
+    meeting = reunion(s.record, s.lost_volatile, peer, s.defaultprim)
+    if peer.record.disk is not Disk.UPTODATE:
+        return Decision(Verdict.WAIT, meeting.row, "the other node serves without data", True)
+    relation = _relation(s.record, peer.record) if s.record.gen else "D2"
+    ours_is_newer = s.record.gen != peer.record.gen and peer.record.gen in ancestors(s.record)
+    if s.wish != "second":
+        if ours_is_newer and not peer.record.forced:
+            return Decision(
+                Verdict.WAIT,
+                meeting.row,
+                "the primary serves data that is older than this node's",
+                blocked=True,
+                remedy="second",
+            )
+        if relation in ("D10", "D11"):
+            return Decision(
+                Verdict.WAIT,
+                relation,
+                meeting.sentence if meeting.row == relation else "unrelated data on the two nodes",
+                blocked=True,
+                remedy="second",
+            )
+    return Decision(
+        Verdict.FOLLOW,
+        meeting.row,
+        "the other node is primary",
+        keep_aside=must_keep_aside(s.record, peer.record),
+    )
+
+
+def _second_without_primary(s: Situation) -> Decision:
+    if s.absent or (s.listened and s.peer is not None):
+        return Decision(Verdict.ABORT, "", "the other node is not primary")
+    return Decision(Verdict.WAIT, "", "listening for the other node")
+
+
+def _alone_by_own_record(record: Record) -> bool:
+    """E0."""
+    return record.disk is Disk.UPTODATE and record.peer_behind
+
+
+def _nobody_heard(s: Situation) -> Decision:
+    if _alone_by_own_record(s.record) and s.listened:
+        return Decision(
+            Verdict.LEAD, "E0", "the other node is known to be behind", same_generation=True
+        )
+    if not s.absent:
+        return Decision(Verdict.WAIT, "", "listening for the other node")
+    return _wait_for_remote(s, "E6")
+
+
+def _wait_for_remote(s: Situation, row: str) -> Decision:
+    if s.record.disk is Disk.UNCONFIGURED:
+        sentence = "no data was ever synchronised here"
+    else:
+        sentence = WAIT_FOR_REMOTE
+    remedy = "prim" if s.record.disk is not Disk.INCONSISTENT else ""
+    return Decision(Verdict.WAIT, row, sentence, blocked=True, remedy=remedy)
+
+
+def _meet(s: Situation, peer: PeerView) -> Decision:
+    """Two nodes, neither of them serving: permission E0 or E1, else the table."""
+    meeting = reunion(s.record, s.lost_volatile, peer, s.defaultprim)
+    row = meeting.row
+    if meeting.source is None:
+        if row in ("D1", "D3"):
+            return _wait_for_remote(s, row)
+        return Decision(Verdict.WAIT, row, meeting.sentence, blocked=True, remedy="prim")
+    stopped = peer.state is State.STOP
+    if meeting.source:
+        known_behind = _alone_by_own_record(s.record) and (row in ("D7", "D8") or stopped)
+        if peer.record.disk is not Disk.UPTODATE or known_behind:
+            own = _alone_by_own_record(s.record)
+            return Decision(
+                Verdict.LEAD, "E0" if own else "E1", meeting.sentence, same_generation=own
+            )
+        if stopped:
+            return _wait_for_remote(s, row)
+        return Decision(Verdict.WAIT, row, "waiting until the other node has stepped back")
+    if stopped and row != "D9":
+        return _wait_for_remote(s, row)
+    if stopped and _alone_by_own_record(s.record):
+        return Decision(Verdict.LEAD, "E0", meeting.sentence, same_generation=True)
+    if s.record.disk is Disk.UPTODATE and not stopped:
+        if not peer.ready_to_follow:
+            return Decision(Verdict.WAIT, row, "the other node is starting or stopping")
+        return Decision(Verdict.YIELD, row, meeting.sentence)
+    if stopped:
+        return _wait_for_remote(s, row)
+    return Decision(Verdict.WAIT, row, "waiting until the other node serves")

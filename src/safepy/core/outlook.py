@@ -1,0 +1,133 @@
+"""What the node tells: beats, resources, log lines of what became visible; and when to wake."""
+
+from __future__ import annotations
+
+from safepy.model import Beat, Level, State
+
+from . import links
+from .commands import Publish, SendBeat, SetResource
+from .plans import Await, Script
+from .state import FROZEN, Link, ModuleState, Phase
+from .turn import Turn, status_of, uptodate, view_of
+
+
+def tell(t: Turn) -> None:
+    """Compare with what was told last, and tell the differences."""
+    _lanes(t)
+    _remote(t)
+    _local(t)
+    _publish(t)
+    _beats(t)
+
+
+def _set(t: Turn, name: str, value: str) -> None:
+    told = dict(t.s.told_resources)
+    if told.get(name) == value:
+        return
+    told[name] = value
+    t.s.told_resources = tuple(sorted(told.items()))
+    t.do(SetResource(name, value))
+
+
+def _lanes(t: Turn) -> None:
+    s = t.s
+    for index, lane in enumerate(s.links.lanes):
+        up = t.now < links.lane_expires_at(s.links, lane)
+        if up and lane.proof_at == float("-inf"):
+            continue  # Never heard yet, and not yet overdue: unknown.
+        if up is not lane.up:
+            s.links = links.with_lane_shown(s.links, index, up)
+        _set(t, f"heartbeat.{lane.lane.ident}", "up" if up else "down")
+    dead = all(lane.up is False for lane in s.links.lanes)
+    if dead and not t.peer_lost and not s.lanes_dead_told:
+        t.announce(Level.CRITICAL, "All heartbeats are down, the replication stream lives")
+    s.lanes_dead_told = dead
+
+
+def _remote(t: Turn) -> None:
+    s = t.s
+    view = t.view
+    if view is not None:
+        remote = f"{view.state} {view.status}"
+    elif t.peer_lost:
+        remote = "UNKNOWN"
+    else:
+        return
+    if remote != s.told_remote:
+        s.told_remote = remote
+        t.announce(Level.EVENT, f"Remote state {remote}")
+        _set(t, "state.remote", remote)
+
+
+def _local(t: Turn) -> None:
+    s = t.s
+    local = f"{s.state} {status_of(s)}"
+    if local != s.told_local:
+        if s.told_local:
+            t.announce(Level.EVENT, f"Local state {local}")
+        s.told_local = local
+        _set(t, "state.local", local)
+    if s.params.has_rfs:
+        _set(t, "rfs.uptodate", uptodate(s))
+    _set(t, "usersetting.failover", "on" if s.failover else "off")
+    if not s.loop.count:
+        _set(t, "heart.maxloop", "false")
+
+
+def _publish(t: Turn) -> None:
+    s = t.s
+    shown = (
+        s.told_local,
+        s.told_remote,
+        s.reason,
+        s.blocked,
+        s.remedy,
+        s.record,
+        tuple(lane.up for lane in s.links.lanes),
+    )
+    if shown != s.told_shown:
+        s.told_shown = shown
+        t.do(Publish())
+
+
+def _beats(t: Turn) -> None:
+    """Every pulse on every lane, and at once on all of them when the view changed."""
+    s = t.s
+    view = view_of(s)
+    s.links, sent = links.send(s.links, t.now, everywhere=view != s.told_view)
+    s.told_view = view
+    for beat in sent:
+        t.do(
+            SendBeat(
+                beat.lane,
+                Beat(s.links.session, beat.counter, beat.echo_session, beat.echo_counter, view),
+            )
+        )
+
+
+def next_moment(s: ModuleState) -> float:
+    """The first moment at which something is due or expires. Always in the future, except for
+    a pulse that is due now because nothing was ever sent."""
+    moments = [links.next_moment(s.links)]
+    if s.serving and s.params.has_rfs and s.link in (Link.SOLO, Link.PAIRED):
+        moments.append(s.renew_at)
+    moments.append(links.lost_at(s.links, s.replica_heard_at))
+    moments.append(s.links.observing_since + 4 * s.params.pulse_s)
+    if s.link in FROZEN or s.link is Link.JOINING:
+        moments.append(s.link_until)
+    if s.plan and isinstance(s.plan[0], Script) and s.script and not s.running:
+        moments.append(s.script_until)
+    if s.plan and isinstance(s.plan[0], Await) and s.plan_until is not None:
+        moments.append(s.plan_until)
+    if s.phase in (Phase.FOLLOWING, Phase.DECIDING):
+        moments.append(s.follow_after)
+    if s.request:
+        moments.append(s.request_until)
+    future = [moment for moment in moments if moment > s.now]
+    if future:
+        return min(future)
+    return s.now
+
+
+def stopped(s: ModuleState) -> bool:
+    return s.state is State.STOP

@@ -1,0 +1,169 @@
+"""What each chapter of life writes into the generation record (protocol 2.1 and 5).
+
+Pure functions from record to record. Every one of them keeps `promised` and `epoch` from going
+back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+from safepy.model import Active, Disk, Record
+
+History = tuple[tuple[int, str], ...]
+HISTORY_LENGTH = 16
+
+
+def generation_name(session: str, node: str, epoch: int) -> str:
+    """A name no other generation has: `session` is random, and an epoch is claimed once."""
+    return hashlib.sha256(f"{session}|{node}|{epoch}".encode()).hexdigest()[:32]
+
+
+def see(record: Record, epoch: int) -> Record:
+    """An epoch was seen in use."""
+    return replace(record, promised=max(record.promised, epoch))
+
+
+def next_epoch(record: Record) -> int:
+    return max(record.epoch, record.promised) + 1
+
+
+def _depart(record: Record, session: str) -> Record:
+    """A new generation that departs from the present one."""
+    epoch = next_epoch(record)
+    history = record.history
+    if record.gen:
+        history = ((record.epoch, record.gen), *history)[:HISTORY_LENGTH]
+    return replace(
+        record,
+        epoch=epoch,
+        promised=epoch,
+        gen=generation_name(session, record.node, epoch),
+        base=record.gen,
+        history=history,
+        modified=False,
+    )
+
+
+def lead(record: Record, session: str, boot_id: str, same: bool, forced: bool) -> Record:
+    """WAIT to ALONE. `same`: this node is known to be the newest, nothing departs (E0)."""
+    led = record if same else _depart(record, session)
+    return replace(
+        led,
+        disk=Disk.UPTODATE,
+        peer_behind=True,
+        active=Active.PRIMARY,
+        forced=forced or (same and record.forced),
+        solo_role=record.solo_role if same else "P",
+        boot_id=boot_id,
+    )
+
+
+def take_over(record: Record, session: str, boot_id: str) -> Record:
+    """SECOND to ALONE."""
+    return replace(
+        _depart(record, session),
+        peer_behind=True,
+        active=Active.PRIMARY,
+        forced=False,
+        solo_role="S",
+        boot_id=boot_id,
+    )
+
+
+def claim(record: Record, session: str) -> Record:
+    """PRIM lost its secondary: the generation a secondary must hear of before writes go on.
+
+    `peer_behind` stays false until permission is obtained: it is the evidence E0, and a node that
+    crashes while it asks must not find permission in its own record when it returns."""
+    return replace(_depart(record, session), peer_behind=False, solo_role="P")
+
+
+def confirm(record: Record) -> Record:
+    """Permission obtained. `modified`: the held writes are in the tree already."""
+    return replace(record, peer_behind=True, modified=True)
+
+
+def join(record: Record) -> Record:
+    """The source stopped answering alone; next the follower may adopt (I11)."""
+    epoch = next_epoch(record)
+    return replace(
+        record,
+        epoch=epoch,
+        promised=epoch,
+        peer_behind=False,
+        modified=False,
+        forced=False,
+        solo_role="",
+    )
+
+
+def follow(record: Record, epoch: int, boot_id: str, has_data: bool) -> Record:
+    """Before the first byte changes (I10). The own `gen` stays until adoption: it tells what
+    was here, and thereby what must be kept aside if the copying is interrupted."""
+    return replace(
+        see(record, epoch),
+        epoch=max(record.epoch, epoch),
+        disk=Disk.INCONSISTENT if has_data else record.disk,
+        peer_behind=False,
+        active=Active.SECONDARY,
+        last_role="P" if record.active is Active.PRIMARY else record.last_role,
+        boot_id=boot_id,
+    )
+
+
+def adopt(record: Record, epoch: int, gen: str, base: str, history: History) -> Record:
+    """The tree equals the source's and is flushed (I11)."""
+    return replace(
+        see(record, epoch),
+        epoch=max(record.epoch, epoch),
+        gen=gen,
+        base=base,
+        history=history,
+        disk=Disk.UPTODATE,
+        peer_behind=False,
+        modified=False,
+        forced=False,
+        solo_role="",
+    )
+
+
+def outdated(record: Record) -> Record:
+    """This node's tree is behind the other's. INCONSISTENT stays: it is worse."""
+    disk = Disk.OUTDATED if record.disk is Disk.UPTODATE else record.disk
+    return replace(record, disk=disk, peer_behind=False)
+
+
+def inconsistent(record: Record) -> Record:
+    """Neither the old nor the new content is whole here."""
+    return replace(record, disk=Disk.INCONSISTENT, peer_behind=False)
+
+
+def unclaim(record: Record) -> Record:
+    """Step back from a claim in which nothing was acknowledged: the old generation again, with
+    the new epoch. What was written and not acknowledged is overwritten by the new leader's."""
+    gen = record.base
+    history = record.history[1:] if record.history[:1] and record.history[0][1] == gen else ()
+    return replace(record, gen=gen, base="", history=history, solo_role="", modified=False)
+
+
+def stopped(record: Record, role: str) -> Record:
+    """A clean end of activity."""
+    return replace(record, active=Active.NONE, last_role=role)
+
+
+def modified(record: Record) -> Record:
+    """The application is about to change something while this node is alone (I4)."""
+    return replace(record, modified=True)
+
+
+def renumber(record: Record) -> Record:
+    """The same generation goes on under the highest number there is."""
+    epoch = next_epoch(record)
+    return replace(record, epoch=epoch, promised=epoch)
+
+
+def leave_behind(record: Record) -> Record:
+    """The other node is left behind durably, although it holds the same data today."""
+    return replace(record, peer_behind=True)

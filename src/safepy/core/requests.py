@@ -1,0 +1,145 @@
+"""Wishes: of an administrator, of a detector, of the other node."""
+
+from __future__ import annotations
+
+from safepy.model import Level, State
+
+from . import plans, restarts, serving, stopping
+from .commands import SetResource
+from .events import ActionRequested
+from .state import Link, Phase
+from .transitions import Cause
+from .turn import Turn
+
+STARTS = ("start", "prim", "second")
+#: A request to the other node is repeated in the beats for so many pulses.
+REQUEST_PULSES = 20
+
+
+def requested(t: Turn, event: ActionRequested) -> None:
+    """Log the wish in the words of the reference (15.4), then carry it out if it fits."""
+    s = t.s
+    t.announce(_level(event), _sentence(event))
+    if not event.identity:
+        if event.who != "automatically" and s.loop.count:
+            set_loop(t, restarts.reset(t.now))
+    elif event.action in ("restart", "stopstart") and _too_often(t):
+        return
+    match event.action:
+        case "start" | "prim" | "second":
+            start(t, event.action)
+        case "stop":
+            stopping.begin(t, "stop", start_again=False)
+        case "stopstart":
+            stopping.begin(t, "stopstart", start_again=True)
+        case "restart":
+            _restart(t)
+        case "swap":
+            swap(t)
+        case _:
+            t.announce(Level.EVENT, f"Unknown action {event.action}")
+
+
+def _level(event: ActionRequested) -> Level:
+    if event.identity:
+        return Level.CRITICAL
+    return Level.EVENT if event.who == "automatically" else Level.USER
+
+
+def _sentence(event: ActionRequested) -> str:
+    if event.who in ("automatically", "at boot time"):
+        return f"Action {event.action} called {event.who}"
+    return f"Action {event.action} called by {event.who}"
+
+
+def _too_often(t: Turn) -> bool:
+    """A detector asked once more; past the limit the module is stopped instead (9.4)."""
+    s = t.s
+    if s.phase in (Phase.STOPPED, Phase.STOPPING):
+        return False
+    loop, over = restarts.detected(s.loop, t.now, s.params.maxloop, s.params.loop_interval_s)
+    set_loop(t, loop)
+    if not over:
+        return False
+    s.loop_stop = True
+    t.announce(Level.CRITICAL, "Action stop called by maxloop")
+    t.announce(Level.CRITICAL, "Action stop called by heart : local fault")
+    stopping.begin(t, "stop", start_again=False)
+    return True
+
+
+def count_worker_death(t: Turn) -> None:
+    """The replication process died: a detection like any other, without a command."""
+    s = t.s
+    loop, over = restarts.detected(s.loop, t.now, s.params.maxloop, s.params.loop_interval_s)
+    set_loop(t, loop)
+    if over:
+        s.loop_stop = True
+        s.start_again = False
+        t.announce(Level.CRITICAL, "Action stop called by maxloop")
+
+
+def set_loop(t: Turn, loop: restarts.LoopCount) -> None:
+    """The counter and its two resources. The Unix time is for people only (I17)."""
+    s = t.s
+    s.loop = loop
+    since = int(loop.since + s.params.wall_offset_s)
+    t.do(SetResource("heart.stopstartloop", str(since)))
+    over = loop.count > s.params.maxloop and s.params.loop_interval_s > 0
+    t.do(SetResource("heart.maxloop", "true" if over else "false"))
+
+
+def start(t: Turn, wish: str) -> None:
+    s = t.s
+    if s.phase is Phase.DECIDING and wish != "start":
+        s.wish = wish  # An operator ends the waiting.
+        t.clear_block()
+        return
+    if s.phase is not Phase.STOPPED:
+        t.announce(Level.INFO, f"Action {wish} ignored: the module is started already")
+        return
+    s.wish = wish
+    s.fault = ""
+    s.record_broken = False
+    s.loop_stop = False
+    s.synced = s.following = s.handing_over = False
+    s.transition_called = False
+    s.follow_after = 0.0
+    s.follow_failures = 0
+    t.enter(State.WAIT, Phase.STARTING, Cause.STARTED)
+    t.begin(plans.start())
+
+
+def _restart(t: Turn) -> None:
+    s = t.s
+    if not s.app_ready or s.phase not in (Phase.LEADING, Phase.FOLLOWING):
+        t.announce(Level.INFO, "Action restart ignored: no application runs here")
+        return
+    s.app_ready = False
+    t.append(plans.restart(s.state))
+
+
+def swap(t: Turn) -> None:
+    """On PRIM: hand the lead over. On SECOND: ask the other node to."""
+    s = t.s
+    if s.phase is Phase.LEADING and s.link is Link.PAIRED and s.app_ready:
+        serving.begin_swap(t)
+    elif s.phase is Phase.FOLLOWING and s.synced and s.app_ready:
+        s.request = "swap"
+        s.request_id += 1
+        s.request_until = t.now + REQUEST_PULSES * s.params.pulse_s
+    else:
+        t.announce(Level.EVENT, "Action swap ignored: it needs PRIM and SECOND, both ready")
+
+
+def heard(t: Turn) -> None:
+    """A wish of the other node, in its beats; counts once."""
+    s = t.s
+    view = t.view
+    if view is None or view.request != "swap":
+        return
+    number = (s.links.peer_session, view.request_id)
+    if s.answered == number:
+        return
+    s.answered = number
+    requested(t, ActionRequested("swap", who=view.node))

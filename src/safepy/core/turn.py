@@ -1,0 +1,219 @@
+"""One step in the making: the new state, the commands so far, and the verbs all parts share."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+from safepy.model import Disk, Level, PeerView, Record, State, Status
+
+from . import election, links, records
+from .commands import Announce, Command, SaveRecord
+from .plans import Plan
+from .state import FROZEN, ModuleState, Phase
+from .transitions import TABLE, Cause
+
+
+class Turn:
+    """The only place where a state is assigned to, and only to its own copy."""
+
+    __slots__ = ("now", "out", "s")
+
+    def __init__(self, state: ModuleState, now: float) -> None:
+        self.s = copy.copy(state)
+        self.s.now = now
+        self.now = now
+        self.out: list[Command] = []
+
+    # Commands.
+
+    def do(self, command: Command) -> None:
+        self.out.append(command)
+
+    def announce(self, level: Level, text: str) -> None:
+        self.out.append(Announce(level, text))
+
+    def new_id(self) -> int:
+        number = self.s.next_id
+        self.s.next_id = number + 1
+        return number
+
+    # The record.
+
+    def want(self, record: Record) -> int:
+        """The record shall become this. Returns the version to wait for."""
+        if record.epoch < self.s.wanted.epoch or record.promised < self.s.wanted.promised:
+            raise AssertionError("an epoch never goes back")
+        if record != self.s.wanted or self.s.wanted_version == self.s.durable_version:
+            self.s.wanted = record
+            self.s.wanted_version += 1
+        return self.s.wanted_version
+
+    def durable(self, version: int) -> bool:
+        return self.s.durable_version >= version
+
+    def save_what_is_wanted(self) -> bool:
+        """One save at a time: two could reach the disk in the wrong order."""
+        s = self.s
+        if s.saving is not None or s.wanted_version <= s.durable_version or s.record_broken:
+            return False
+        s.saving = s.wanted
+        s.saving_version = s.wanted_version
+        s.save_step = self.new_id()
+        self.do(SaveRecord(s.save_step, s.wanted))
+        return True
+
+    def saved(self) -> None:
+        s = self.s
+        assert s.saving is not None
+        s.record = s.saving
+        s.durable_version = s.saving_version
+        s.saving = None
+        s.save_step = 0
+
+    # The visible state.
+
+    def enter(self, target: State, phase: Phase, cause: Cause) -> None:
+        """Change the visible state by a row of the table."""
+        row = TABLE[(self.s.state, target, cause)]
+        self.s.state = target
+        self.s.phase = phase
+        self.s.reason = row.reason
+        self.s.since = self.now
+        self.clear_block()
+
+    def block(self, waiting_for: str, remedy: str) -> None:
+        self.s.blocked = waiting_for
+        self.s.remedy = remedy
+
+    def clear_block(self) -> None:
+        self.s.blocked = ""
+        self.s.remedy = ""
+        self.s.told_wait = ""
+
+    # The plan.
+
+    def begin(self, plan: Plan) -> None:
+        """A new plan takes the place of what is left of the old one; a step that still runs is
+        forgotten: its `StepDone` will be ignored."""
+        self.s.plan = plan
+        self.s.running = 0
+        self.s.plan_version = 0
+        self.s.plan_until = None
+
+    def append(self, plan: Plan) -> None:
+        if self.s.plan:
+            self.s.plan += plan
+        else:
+            self.begin(plan)
+
+    # What is known of the peer.
+
+    @property
+    def view(self) -> PeerView | None:
+        """What is believed of the peer, None once it is lost."""
+        return None if self.peer_lost else self.s.peer
+
+    @property
+    def heard_at(self) -> float:
+        """The peer answered what we sent at this moment, or later."""
+        return links.heard_at(self.s.links)
+
+    @property
+    def lost_at(self) -> float:
+        return links.lost_at(self.s.links, self.s.replica_heard_at)
+
+    @property
+    def peer_lost(self) -> bool:
+        return self.now >= self.lost_at
+
+    @property
+    def listened(self) -> bool:
+        """Long enough to have heard a peer that is there: four pulses (F6)."""
+        return self.now >= self.listened_at
+
+    @property
+    def listened_at(self) -> float:
+        return self.s.links.observing_since + 4 * self.s.params.pulse_s
+
+    # Leading.
+
+    @property
+    def frozen(self) -> bool:
+        return self.s.link in FROZEN
+
+    @property
+    def epoch(self) -> int:
+        """The epoch in which the worker is addressed: the one that is durable."""
+        return self.s.record.epoch
+
+    def situation(self, wish: str) -> election.Situation:
+        """What the election looks at."""
+        s = self.s
+        return election.Situation(
+            record=s.wanted,
+            lost_volatile=s.lost_volatile,
+            peer=self.view,
+            absent=self.peer_lost,
+            listened=self.listened,
+            wish=wish,
+            has_data=s.params.has_rfs,
+            defaultprim=s.params.defaultprim,
+            config_digest=s.params.config_digest,
+            uncertain=links.stranger_at_the_door(s.links, self.now, s.params.pulse_s),
+        )
+
+    def see_epochs(self, view: PeerView) -> None:
+        seen = max(view.record.epoch, view.record.promised)
+        if seen > self.s.wanted.promised:
+            # Saved with the next change; a crash before it forgets nothing but the number of an
+            # epoch that somebody else holds durably.
+            self.s.wanted = records.see(self.s.wanted, seen)
+
+
+def status_of(state: ModuleState) -> Status:
+    """How settled the visible state is (reference 4.3)."""
+    match state.state:
+        case State.STOP:
+            return Status.NOT_READY
+        case State.WAIT:
+            return Status.NOT_READY if state.blocked else Status.TRANSIENT
+        case State.ALONE | State.PRIM | State.SECOND:
+            return Status.READY if state.app_ready else Status.TRANSIENT
+
+
+def view_of(state: ModuleState) -> PeerView:
+    """What the other node is told. The record is the durable one, except for `promised`: an
+    epoch that was seen binds this run at once."""
+    record = state.record
+    if state.wanted.promised > record.promised:
+        record = replace(record, promised=state.wanted.promised)
+    return PeerView(
+        node=state.params.node,
+        state=state.state,
+        status=status_of(state),
+        record=record,
+        serving=state.serving and state.link not in FROZEN,
+        lost_volatile=state.lost_volatile,
+        ready_to_follow=ready_to_follow(state),
+        request=state.request,
+        request_id=state.request_id,
+        config_digest=state.params.config_digest,
+    )
+
+
+def ready_to_follow(state: ModuleState) -> bool:
+    """This node would follow a primary now. Never while a change of its own quality is on its
+    way to the disk: the other node may rely on what it is told (E1)."""
+    if state.saving is not None and state.saving.disk is not state.record.disk:
+        return False
+    if state.wanted.disk is not state.record.disk and state.phase is Phase.DECIDING:
+        return False
+    if state.phase is Phase.FOLLOWING:
+        return not state.synced and not state.handing_over
+    return state.phase is Phase.DECIDING and not state.plan
+
+
+def uptodate(state: ModuleState) -> str:
+    """Value of the resource rfs.uptodate."""
+    return "up" if state.wanted.disk is Disk.UPTODATE else "down"
