@@ -31,6 +31,7 @@ _WATCH_EVERY_S = 0.25
 _ORDERS_MAX = 1_000
 _OLD_WORKER_LIMIT_S = 5.0
 _KILL_LIMIT_S = 1.0
+_EOF_GRACE_S = 0.2
 
 log = logging.getLogger(__name__)
 
@@ -119,9 +120,10 @@ class WorkerHandle:
             socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         )
         theirs.setblocking(True)
-        # posix_spawn instead of fork: this process has threads. All other descriptors are
+        # posix_spawn instead of fork: this process has threads. Our own descriptors are
         # close-on-exec; dup2 takes that mark off the one that is handed over.
-        actions = [(os.POSIX_SPAWN_DUP2, theirs.fileno(), CONTROL_FD)]
+        actions: list[tuple[int, ...]] = [(os.POSIX_SPAWN_DUP2, theirs.fileno(), CONTROL_FD)]
+        actions += [(os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable_fds()]
         try:
             self.pid = os.posix_spawn(
                 argv[0], list(argv), os.environ, file_actions=actions, setpgroup=0
@@ -160,9 +162,9 @@ class WorkerHandle:
         except OSError:
             data = b""
         if not data:
-            # EOF: it closed its end, so it is of no use any more, dead or not.
+            # EOF: it is dying, or of no use any more.
             self._loop.remove_reader(self._sock)
-            self.kill("it closed its control socket")
+            self._loop.call_later(_EOF_GRACE_S, self.kill, "it closed its control socket")
             return
         try:
             report = messages.REPORT.decode(data)
@@ -210,6 +212,17 @@ class WorkerHandle:
                 except msgspec.MsgspecError as error:
                     self._reason = self._reason or f"it said what cannot be understood: {error}"
                     return
+
+
+def _inheritable_fds() -> list[int]:
+    """What whoever started this process left open for its children."""
+    found = []
+    for entry in os.listdir("/proc/self/fd"):
+        fd = int(entry)
+        with contextlib.suppress(OSError):  # the one that listed the folder
+            if fd > CONTROL_FD and os.get_inheritable(fd):
+                found.append(fd)
+    return found
 
 
 def _ending(status: int) -> str:

@@ -16,7 +16,7 @@ LIMIT_S = 5.0
 
 async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(LIMIT_S):
-        while not holds():
+        while not holds():  # noqa: ASYNC110 - until this holds, at most that long
             await asyncio.sleep(0.01)
 
 
