@@ -333,9 +333,8 @@ class Primary:
             result, done = tree.apply_local(op)
         except OSError as error:
             answer(self._local_error(error), None)
-            if before == [] and error.errno != errnos.ESTALE:
-                for repair in tree.repair(op):
-                    self._transmit(index, repair, None)
+            if before is not None and error.errno != errnos.ESTALE:
+                self._repair_peer(index, op, before)
             return
         if before is None:  # nobody can reach it on the peer: it lives and dies here
             self._answer(answer, 0, result)
@@ -343,6 +342,16 @@ class Primary:
         for introduction in before:
             self._transmit(index, introduction, None)
         self._transmit(index, done, (answer, result))
+
+    def _repair_peer(self, index: int, op: Op, before: list[Op]) -> None:
+        """Make the peer equal what an operation that failed left behind here (4.1, F41)."""
+        try:
+            repairs = self._trees[index].repair(op)
+        except OSError as error:
+            self._report_fault(f"a failed operation cannot be evened out: {error}")
+            return
+        for repair in before + repairs if repairs else ():
+            self._transmit(index, repair, None)
 
     def _introductions(self, index: int, op: Op) -> list[Op] | None:
         """What must be sent first so that the peer knows every handle that `op` uses.

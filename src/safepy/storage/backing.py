@@ -21,6 +21,7 @@ from safepy.core.replica.ops import (
     Fallocate,
     Fsync,
     Op,
+    Rename,
     SetAttr,
     SetXattr,
     Stamps,
@@ -50,7 +51,8 @@ class Tree:
         self._root_fd = root_fd
         self._objects = ObjectTable(root_fd, open_limit)
         self._changes = Changes(self._objects, acl)
-        self._table = {**self._changes.table, Fsync: self._sync}
+        self._table: dict[type[Op], Callable[[Any], Outcome]] = dict(self._changes.table)
+        self._table[Fsync] = self._sync
         self.on_release: Callable[[int], None] | None = None
 
     # -- handles --------------------------------------------------------------------------
@@ -229,14 +231,19 @@ class Tree:
     def repair(self, op: Op) -> builtins.list[Op]:
         """What the peer must do so that it equals what an operation that failed here left
         behind: some can end half done (protocol 4.1, F41)."""
+        if isinstance(op, Rename):  # ext4 has touched the parents when a whiteout fails
+            return [
+                SetAttr(handle, mtime_ns=self.stat(handle).st_mtime_ns)
+                for handle in (op.parent, op.new_parent)
+                if op.flags & syscalls.RENAME_WHITEOUT
+            ]
         if not isinstance(op, SetAttr | Fallocate):
             return []
         found = self._objects.get(op.handle)
         status = os.fstat(self._objects.descriptor(found))
         ops: builtins.list[Op] = []
-        if isinstance(op, Fallocate) and op.mode & (
-            syscalls.FALLOC_ZERO_RANGE | syscalls.FALLOC_PUNCH_HOLE
-        ):
+        emptying = syscalls.FALLOC_ZERO_RANGE | syscalls.FALLOC_PUNCH_HOLE
+        if isinstance(op, Fallocate) and found.is_regular and op.mode & emptying:
             hole = syscalls.FALLOC_PUNCH_HOLE | syscalls.FALLOC_KEEP_SIZE
             ops.append(Fallocate(op.handle, hole, op.offset, op.length))
             ops += self.contents(op.handle, op.offset, op.offset + op.length)

@@ -43,16 +43,20 @@ class Pair:
         self.there.apply(through_the_wire(done))
         return result
 
-    def difference(self) -> str:
-        """The first difference of the two trees, or ""."""
-        here, there = picture(self.here_path), picture(self.there_path)
+    def difference(self, with_holes: bool = True) -> str:
+        """The first difference of the two trees, or "".
+
+        Whether preallocated space counts as a hole depends on what is in the page cache.
+        """
+        here = picture(self.here_path, with_holes)
+        there = picture(self.there_path, with_holes)
         for name in sorted(here.keys() | there.keys()):
             if here.get(name) != there.get(name):
                 return f"{name!r}: {here.get(name)} here, {there.get(name)} there"
         return ""
 
 
-def picture(root: Path) -> dict[str, tuple[Any, ...]]:
+def picture(root: Path, with_holes: bool) -> dict[str, tuple[Any, ...]]:
     """Everything that must be equal of each path: a hard link is its group of names."""
     result: dict[str, tuple[Any, ...]] = {}
     groups: dict[int, str] = {}
@@ -65,7 +69,7 @@ def picture(root: Path) -> dict[str, tuple[Any, ...]]:
         data: Any = None
         if stat.S_ISREG(mode):
             content = path.read_bytes()
-            data = (len(content), hash(content), holes(path))
+            data = (len(content), hash(content), holes(path) if with_holes else ())
         elif stat.S_ISLNK(mode):
             data = os.readlink(path)
         xattrs = {
