@@ -27,7 +27,7 @@ class HandledWorker:
         self.folder = base / name
         self.public = self.folder / "data"
         self.door = self.folder / "doors" / "0"
-        self.public.mkdir(parents=True)
+        self.public.mkdir(parents=True, exist_ok=True)
         self.reports: list[Report] = []
         self._step = 0
         mounts.open_door(str(self.public), str(self.door))

@@ -1,0 +1,290 @@
+"""Two real workers, real mounts, real streams: what the data path promises the daemon."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from worker_pair import HandledWorker, free_ports, join, pair_up
+
+from safepy.worker import messages
+
+pytestmark = pytest.mark.kernel
+
+
+class Pair:
+    """Makes workers and ends them, whatever happened."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.ports = free_ports()
+        self.workers: list[HandledWorker] = []
+
+    def worker(self, name: str, **setup: object) -> HandledWorker:
+        peer = {"a": "b", "b": "a"}[name]
+        worker = HandledWorker(name, peer, self.base, self.ports, **setup)
+        self.workers.append(worker)
+        return worker
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    base = Path(tempfile.mkdtemp(prefix="safepy-pair-", dir="/tmp"))
+    made = Pair(base)
+    try:
+        yield made
+    finally:
+        for worker in made.workers:
+            worker.close()
+        shutil.rmtree(base)
+
+
+class Job(threading.Thread):
+    """File work of an "application"; `error` is what it ended with."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        super().__init__(daemon=True)
+        self.work = work
+        self.error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.work()
+        except OSError as error:
+            self.error = error
+
+    def finish(self, *workers: HandledWorker, limit_s: float = 20.0) -> None:
+        """Wait for it while the workers are heard (they may ask something)."""
+        until_s = time.monotonic() + limit_s
+        while self.is_alive():
+            assert time.monotonic() < until_s, "the application hangs"
+            for worker in workers:
+                worker.pump(0.02)
+        if self.error is not None:
+            raise self.error
+
+
+def picture(root: Path) -> dict[str, tuple[object, ...]]:
+    """Contents and metadata of a tree, for comparison."""
+    seen: dict[str, tuple[object, ...]] = {}
+    for path in sorted([root, *root.rglob("*")]):
+        st = path.lstat()
+        content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+        target = os.readlink(path) if path.is_symlink() else ""
+        xattrs = {
+            n: os.getxattr(path, n, follow_symlinks=False)
+            for n in os.listxattr(path, follow_symlinks=False)
+            if n.startswith("user.")
+        }
+        seen[str(path.relative_to(root))] = (
+            st.st_mode,
+            st.st_uid,
+            st.st_gid,
+            st.st_mtime_ns,
+            st.st_rdev,
+            content,
+            target,
+            st.st_nlink if not path.is_dir() else 0,
+            xattrs,
+        )
+    return seen
+
+
+def test_every_kind_of_change_reaches_the_secondary(pair: Pair) -> None:
+    a, b = pair.worker("a"), pair.worker("b")
+    pair_up(a, b)
+
+    def work() -> None:
+        root = a.public
+        (root / "d").mkdir(mode=0o750)
+        (root / "d" / "f").write_bytes(b"one" * 5000)
+        os.chown(root / "d" / "f", 12, 34)
+        os.chmod(root / "d" / "f", 0o4711)
+        os.link(root / "d" / "f", root / "hard")
+        os.symlink("d/f", root / "soft")
+        os.mkfifo(root / "pipe")
+        os.setxattr(root / "d", b"user.colour", b"blue")
+        os.truncate(root / "hard", 7000)
+        with open(root / "sparse", "wb") as file:
+            file.seek(1 << 20)
+            file.write(b"end")
+        (root / "gone").write_bytes(b"x")
+        with open(root / "gone", "r+b") as file:
+            os.unlink(root / "gone")
+            file.write(b"still here")
+        os.rename(root / "d" / "f", root / "moved")
+        os.utime(root / "moved", ns=(1, 1_700_000_000_123_456_789))
+
+    Job(work).finish(a, b)
+    assert picture(a.public) == picture(b.public)
+    assert (b.public / "moved").stat().st_nlink == 2
+
+
+def test_a_writer_during_the_first_synchronisation_loses_nothing(pair: Pair) -> None:
+    a, b = pair.worker("a"), pair.worker("b")
+    a.step(lambda n: messages.Serve(n, 1))
+    a.open_gate("alone", 1)
+    stop = threading.Event()
+
+    def fill() -> None:
+        for number in range(300):
+            (a.public / f"old-{number}").write_bytes(os.urandom(20_000))
+
+    def churn() -> None:
+        count = 0
+        while not stop.is_set():
+            count += 1
+            (a.public / f"new-{count % 40}").write_bytes(b"%d" % count * 2000)
+            if count % 7 == 0:
+                os.replace(a.public / f"new-{count % 40}", a.public / f"old-{count % 300}")
+            time.sleep(0.001)
+
+    Job(fill).finish(a)
+    job = Job(churn)
+    a.send(messages.AllowFollower(1, False))
+    b.step(lambda n: messages.Follow(n, 1, False))
+    join(a, b, 1)
+    time.sleep(0.2)  # some replicated writes too
+    stop.set()
+    job.finish(a, b)
+    assert picture(a.public) == picture(b.public)
+
+
+def test_a_lost_secondary_holds_writers_until_the_daemon_has_decided(pair: Pair) -> None:
+    a, b = pair.worker("a"), pair.worker("b")
+    epoch = pair_up(a, b)
+    b.kill()
+    a.wait(lambda r: isinstance(r, messages.ReplicaLost))
+    job = Job(lambda: (a.public / "late").write_bytes(b"held"))
+    a.pump(0.5)
+    assert job.is_alive(), "answered although nobody had it"
+    deadline_s = time.clock_gettime(time.CLOCK_BOOTTIME) + 3600
+    a.send(messages.ReleaseHeld(epoch + 1, deadline_s))
+    job.finish(a)
+    assert (a.public / "late").read_bytes() == b"held"
+
+
+def test_the_secondary_serves_what_was_acknowledged_when_the_primary_dies(pair: Pair) -> None:
+    a, b = pair.worker("a"), pair.worker("b")
+    epoch = pair_up(a, b)
+    acknowledged: list[int] = []
+
+    def work() -> None:
+        fd = os.open(a.public / "log", os.O_WRONLY | os.O_CREAT)
+        for number in range(100_000):
+            os.pwrite(fd, b"%08d" % number, number * 8)
+            acknowledged.append(number)
+
+    job = Job(work)
+    while len(acknowledged) < 300:
+        b.pump(0.01)
+    a.kill()
+    with pytest.raises(OSError) as failure:
+        job.finish(b)
+    assert failure.value.errno in (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO)
+    with pytest.raises(OSError, match="not connected"):
+        os.listdir(a.public)  # the dead mount protects the files
+    b.wait(lambda r: isinstance(r, messages.SourceLost))
+    b.step(lambda n: messages.StopFollowing(n, epoch + 1))
+    b.step(lambda n: messages.Serve(n, epoch + 1))
+    b.open_gate("alone", epoch + 1)
+    data = (b.public / "log").read_bytes()
+    for number in acknowledged:
+        assert data[number * 8 : number * 8 + 8] == b"%08d" % number
+    Job(lambda: (b.public / "after").write_text("served here")).finish(b)
+
+
+def test_nothing_is_answered_after_the_deadline_of_the_gate(pair: Pair) -> None:
+    a, b = pair.worker("a"), pair.worker("b")
+    epoch = pair_up(a, b)
+    a.open_gate("prim", epoch, for_s=-1.0)
+    job = Job(lambda: (a.public / "late").write_bytes(b"x"))
+    a.pump(0.5)
+    assert job.is_alive()
+    a.open_gate("prim", epoch)
+    job.finish(a, b)
+    assert (b.public / "late").read_bytes() == b"x"
+
+
+def test_demotion_fails_what_is_held_and_shows_the_cover(pair: Pair) -> None:
+    a = pair.worker("a")
+    a.step(lambda n: messages.Serve(n, 1))
+    a.open_gate("alone", 1)
+    Job(lambda: (a.public / "f").write_bytes(b"before")).finish(a)
+    a.send(messages.CloseGate(1))
+    job = Job(lambda: (a.public / "f").write_bytes(b"never"))
+    a.pump(0.5)
+    a.step(lambda n: messages.Demote(n, 1))
+    with pytest.raises(OSError) as failure:
+        job.finish(a)
+    assert failure.value.errno in (errno.EIO, errno.ENOTCONN, errno.ECONNABORTED)
+    assert (a.public / "f").read_bytes() in (b"before", b"")
+    with pytest.raises(OSError) as refused:
+        (a.public / "f").write_bytes(b"unseen")
+    assert refused.value.errno == errno.EROFS
+
+
+def test_the_secondary_is_visible_and_read_only(pair: Pair) -> None:
+    a, b = pair.worker("a"), pair.worker("b")
+    pair_up(a, b)
+    Job(lambda: (a.public / "f").write_bytes(b"seen")).finish(a, b)
+    assert (b.public / "f").read_bytes() == b"seen"
+    with pytest.raises(OSError) as refused:
+        os.unlink(b.public / "f")
+    assert refused.value.errno == errno.EROFS
+
+
+def test_what_the_first_synchronisation_would_destroy_is_kept_aside(pair: Pair) -> None:
+    (pair.base / "b" / "data" / "own").mkdir(parents=True)
+    (pair.base / "b" / "data" / "own" / "file").write_bytes(b"precious")
+    (pair.base / "b" / "data" / "both").write_bytes(b"other content")
+    (pair.base / "a" / "data").mkdir(parents=True)
+    (pair.base / "a" / "data" / "both").write_bytes(b"right content")
+    a, b = pair.worker("a"), pair.worker("b")
+    a.step(lambda n: messages.Serve(n, 1))
+    a.open_gate("alone", 1)
+    a.send(messages.AllowFollower(1, True))
+    b.step(lambda n: messages.Follow(n, 1, True))
+    join(a, b, 1)
+    assert picture(a.public) == picture(b.public)
+    kept = {
+        path.name: path.read_bytes() for path in (b.folder / "kept").rglob("*") if path.is_file()
+    }
+    assert kept == {"file": b"precious", "both": b"other content"}
+    said = b.wait(lambda r: isinstance(r, messages.Log) and "are kept in" in r.text)
+    assert isinstance(said, messages.Log)
+
+
+def test_another_key_gets_no_stream(pair: Pair) -> None:
+    a, b = pair.worker("a"), pair.worker("b", key="99" * 32)
+    a.step(lambda n: messages.Serve(n, 1))
+    a.open_gate("alone", 1)
+    a.send(messages.AllowFollower(1, False))
+    b.step(lambda n: messages.Follow(n, 1, False))
+    a.wait(lambda r: isinstance(r, messages.Log) and "refused" in r.text)
+    assert not any(isinstance(r, messages.CaughtUp) for r in a.reports)
+
+
+def test_a_broken_synchronisation_begins_again_by_itself(pair: Pair) -> None:
+    a, b = pair.worker("a"), pair.worker("b")
+    a.step(lambda n: messages.Serve(n, 1))
+    a.open_gate("alone", 1)
+    Job(lambda: [(a.public / f"f{i}").write_bytes(os.urandom(3000)) for i in range(500)]).finish(a)
+    a.send(messages.AllowFollower(1, False))
+    b.step(lambda n: messages.Follow(n, 1, False))
+    a.pump(0.05)
+    b.kill()
+    b.close()
+    shutil.move(b.folder, pair.base / "b-first")
+    second = pair.worker("b")
+    second.step(lambda n: messages.Follow(n, 1, False))
+    join(a, second, 1)
+    assert picture(a.public) == picture(second.public)
