@@ -1,0 +1,272 @@
+"""What the transfers of one resynchronisation share at the source: work, findings, progress."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from safepy.core.replica.marks import Extents, Mark
+from safepy.dataplane.resync import tree as trees
+from safepy.dataplane.resync.links import LinkNames
+from safepy.dataplane.resync.messages import ResyncFailed
+from safepy.dataplane.resync.tree import Path
+from safepy.errors import PeerError
+from safepy.model import Progress
+
+_REPORT_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """Compare a directory whole, with all below it."""
+
+    tree: int
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Compare some names of a directory, by their marks."""
+
+    tree: int
+    path: Path
+    names: tuple[tuple[bytes, Mark], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Large:
+    """Send or compare a file that is worth several messages. `target_size` may be ABSENT."""
+
+    tree: int
+    path: Path
+    name: bytes
+    target_size: int
+    extents: Extents | None
+    attributes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GroupItem:
+    """These names are one inode. `extents` None: compare all its content."""
+
+    tree: int
+    inode: int
+    paths: tuple[Path, ...]
+    extents: Extents | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttributesItem:
+    """Attributes of directories, at the end."""
+
+    tree: int
+    paths: tuple[Path, ...]
+
+
+Item = Directory | Names | Large | GroupItem | AttributesItem
+
+
+def may_grow(item: Item) -> bool:
+    """Whether one item may turn out to be a whole tree."""
+    if isinstance(item, Names):
+        return any(mark.full for _, mark in item.names)
+    return isinstance(item, Directory)
+
+
+class Work:
+    """The items of one phase. It is over when nothing is left and nobody may add any more."""
+
+    def __init__(self, items: Iterable[Item], workers: int) -> None:
+        self._items: deque[Item] = deque(items)
+        self._condition = threading.Condition()
+        self._busy = workers
+        self.error: BaseException | None = None
+
+    def take(self) -> Item | None:
+        with self._condition:
+            if self.error is not None or not self._items:
+                return None
+            return self._items.popleft()
+
+    def add(self, items: Sequence[Item]) -> None:
+        """The newest are taken first: depth before breadth keeps the queue short."""
+        if items:
+            with self._condition:
+                self._items.extendleft(reversed(items))
+                self._condition.notify(len(items))
+
+    def wait(self) -> bool:
+        """Wait for items, by a worker that has nothing under way; False when it is over."""
+        with self._condition:
+            self._busy -= 1
+            if not self._busy:
+                self._condition.notify_all()
+            while self.error is None and self._busy and not self._items:
+                self._condition.wait()
+            if self.error is not None or not self._items:
+                return False
+            self._busy += 1
+            return True
+
+    def fail(self, error: BaseException) -> None:
+        """The first error counts, for the others follow from it; but what the target said in
+        words counts more than that its streams ended."""
+        with self._condition:
+            if self.error is None or (
+                isinstance(error, ResyncFailed) and isinstance(self.error, PeerError)
+            ):
+                self.error = error
+            self._condition.notify_all()
+
+
+@dataclass(slots=True)
+class Counts:
+    files: int = 0
+    files_copied: int = 0
+    bytes_compared: int = 0
+    bytes_copied: int = 0
+
+
+class Shared:
+    """Findings of all transfers, for the phases to come. Methods lock; they are called once a
+    message, not once a file."""
+
+    def __init__(
+        self,
+        root_fds: Sequence[int],
+        on_progress: Callable[[Progress], None] | None,
+        acl: bool,
+    ) -> None:
+        self.root_fds = root_fds
+        self.acl = acl
+        self.stop_counting = False
+        self.total = Counts()
+        #: Names of inodes with several, for each tree; kept over the rounds.
+        self.links = [LinkNames() for _ in root_fds]
+        #: Change time of inodes that have names outside of the tree, when that was found out.
+        self.outside: dict[tuple[int, int], int] = {}
+        self._touched: dict[tuple[int, int], Extents | None] = {}
+        self._directories: dict[int, set[Path]] = {}
+        self._missing: set[tuple[int, Path]] = set()
+        self._on_progress = on_progress
+        self._lock = threading.Lock()
+        self._phase = ""
+        self._totals = (0, 0)
+        self._started_s = self._reported_s = 0.0
+
+    def look(self, tree: int, path: Path) -> os.stat_result | None:
+        """lstat of a path, None when it is not there."""
+        try:
+            fd = trees.open_directory(self.root_fds[tree], path[:-1])
+        except OSError as error:
+            if error.errno not in trees.GONE:
+                raise
+            return None
+        try:
+            return trees.status(fd, path[-1] if path else b".")
+        finally:
+            os.close(fd)
+
+    # --- findings
+
+    def finish_directory(self, tree: int, path: Path) -> None:
+        with self._lock:
+            self._directories.setdefault(tree, set()).add(path)
+
+    def take_directories(self) -> dict[int, set[Path]]:
+        taken, self._directories = self._directories, {}
+        return taken
+
+    def touch(self, tree: int, found: Sequence[tuple[int, Path, Extents | None]]) -> None:
+        """(inode, path, marked extents) of names that are not their inode's only one."""
+        with self._lock:
+            for inode, path, extents in found:
+                self.links[tree].add(inode, path)
+                key = (tree, inode)
+                before = self._touched.get(key, ())
+                if extents is None or before is None:
+                    self._touched[key] = None
+                else:
+                    self._touched[key] = tuple(sorted({*before, *extents}))
+
+    def add_links(self, tree: int, found: Iterable[tuple[int, Path]]) -> None:
+        with self._lock:
+            for inode, path in found:
+                self.links[tree].add(inode, path)
+
+    def touch_below(self, tree: int, path: Path) -> None:
+        """`path` is marked FULL: whatever had a name there may have been changed through it."""
+        with self._lock:
+            for inode in self.links[tree].inodes_below(path):
+                self._touched[tree, inode] = None
+
+    def take_touched(self) -> dict[tuple[int, int], Extents | None]:
+        taken, self._touched = self._touched, {}
+        return taken
+
+    def add_missing(self, missing: Iterable[tuple[int, Path]]) -> None:
+        with self._lock:
+            for tree, path in missing:
+                if tree >= len(self.root_fds):
+                    raise ResyncFailed("the other node has other directories")
+                self._missing.add((tree, path))
+
+    def take_missing(self) -> set[tuple[int, Path]]:
+        taken, self._missing = self._missing, set()
+        return taken
+
+    # --- progress
+
+    def begin(self, phase: str) -> None:
+        self._phase = phase
+        self.total = Counts()
+        self._totals = (0, 0)
+        self._started_s = time.monotonic()
+
+    def set_totals(self, files: int, size: int) -> None:
+        self._totals = (files, size)
+
+    def count(
+        self, files: int = 0, files_copied: int = 0, compared: int = 0, copied: int = 0
+    ) -> None:
+        with self._lock:
+            total = self.total
+            total.files += files
+            total.files_copied += files_copied
+            total.bytes_compared += compared
+            total.bytes_copied += copied
+            due = time.monotonic() - self._reported_s >= _REPORT_S
+        if due:
+            self.report()
+
+    def report(self, final: bool = False) -> None:
+        if self._on_progress is None:
+            return
+        now_s = time.monotonic()
+        with self._lock:
+            if not final and now_s - self._reported_s < _REPORT_S:
+                return
+            self._reported_s = now_s
+            total = self.total
+            files_total, bytes_total = self._totals
+            done = total.bytes_compared
+            rate = done / max(now_s - self._started_s, 1e-3)
+            left_s = None
+            if bytes_total and rate:
+                left_s = max(0.0, (bytes_total - done) / rate)
+            progress = Progress(
+                phase=self._phase,
+                files_done=total.files,
+                files_total=files_total,
+                bytes_done=done,
+                bytes_total=bytes_total,
+                bytes_copied=total.bytes_copied,
+                files_copied=total.files_copied,
+                rate_bytes_s=rate,
+                left_s=left_s,
+            )
+        self._on_progress(progress)

@@ -1,0 +1,452 @@
+"""The receiving end of one transfer stream: does what it is told, answers what it is asked.
+
+Nothing here decides what is right: the source's entry is. What stands in its place and is of
+another type, or shares an inode with a name that it must not, goes first; so writing in place
+can never reach another name's content.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from bisect import bisect_right
+from collections.abc import Sequence
+from stat import S_IFMT, S_ISBLK, S_ISCHR, S_ISDIR, S_ISLNK, S_ISREG
+
+from safepy.dataplane.resync import tree as trees
+from safepy.dataplane.resync.aside import Aside
+from safepy.dataplane.resync.messages import (
+    ABSENT,
+    Answer,
+    Attributes,
+    Barrier,
+    Compare,
+    Data,
+    Digests,
+    End,
+    Entry,
+    Failed,
+    FileData,
+    Group,
+    Listing,
+    Passed,
+    Request,
+    ResyncFailed,
+    Want,
+    Wanted,
+    decode_request,
+    encode,
+)
+from safepy.dataplane.resync.tree import Path
+from safepy.dataplane.resync.zones import is_sparse, ranges_to_compare, zone_digests
+from safepy.errors import PeerError
+from safepy.net.blocking import BlockingStream
+from safepy.storage.syscalls import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, fallocate, syncfs
+
+#: Up to here the digests of a file come with the answer to its listing.
+INLINE_BYTES = 1 << 20
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Target:
+    """Serves one stream in one thread; several share the trees and the `Aside`.
+
+    The source never has two streams work on the same path. `files_written`, `bytes_written`
+    and `removed` count what was done here.
+    """
+
+    def __init__(
+        self,
+        root_fds: Sequence[int],
+        stream: BlockingStream,
+        keep_aside: Aside | None = None,
+        acl: bool = False,
+    ) -> None:
+        self._roots = root_fds
+        self._stream = stream
+        self._aside = keep_aside
+        self._acl = acl
+        self._missing: set[tuple[int, Path]] = set()
+        #: Names of a large directory while its listing comes in several messages.
+        self._names: tuple[tuple[int, Path], list[bytes]] | None = None
+        self.files_written = 0
+        self.bytes_written = 0
+        self.removed = 0
+
+    def serve(self) -> None:
+        """Serve until the source ends the stream.
+
+        Raises PeerError when the source goes away or sends what it must not, ResyncFailed when
+        this node's disk does not do what it should; the source hears the reason.
+        """
+        while True:
+            request = decode_request(self._stream.receive())
+            if isinstance(request, End):
+                return
+            try:
+                answer = self._answer(request)
+            except ResyncFailed as failure:
+                self._stream.send(encode(Failed(failure.message, failure.fatal)))
+                raise
+            if answer is not None:
+                self._stream.send(encode(answer))
+
+    def flush(self) -> None:
+        """Have everything on the disk (I12). Raises ResyncFailed when the kernel reports an
+        error: what was written is then not to be trusted (I16)."""
+        for number, root in enumerate(self._roots):
+            fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
+            try:
+                syncfs(fd)
+            except OSError as error:
+                raise ResyncFailed(
+                    f"directory {number} cannot be flushed: {error.strerror}"
+                ) from error
+            finally:
+                os.close(fd)
+
+    def _answer(self, request: Request) -> Answer | None:
+        match request:
+            case Listing():
+                return self._listing(request)
+            case Group():
+                return self._group(request)
+            case Compare():
+                return self._compare(request)
+            case Data():
+                self._data(request)
+            case Attributes():
+                self._attributes(request)
+            case Barrier():
+                if request.flush:
+                    self.flush()
+                missing, self._missing = self._missing, set()
+                return Passed(tuple(missing))
+            case End():
+                raise AssertionError("handled by serve")
+        return None
+
+    # --- names
+
+    def _listing(self, listing: Listing) -> Answer:
+        dir_fd = self._open(listing.tree, listing.path)
+        if dir_fd is None:
+            return Wanted((), missing=True)
+        wants: list[Want] = []
+        name = b""
+        try:
+            if listing.whole:
+                self._remove_others(listing, dir_fd)
+            for name in listing.gone:
+                self._remove(listing.tree, (*listing.path, name), dir_fd)
+            for index, entry in enumerate(listing.entries):
+                name = entry.name
+                want = self._entry(listing.tree, listing.path, dir_fd, index, entry)
+                if want is not None:
+                    wants.append(want)
+        except OSError as error:
+            raise _failure((*listing.path, name), error) from error
+        finally:
+            os.close(dir_fd)
+        return Wanted(tuple(wants))
+
+    def _remove_others(self, listing: Listing, dir_fd: int) -> None:
+        key = (listing.tree, listing.path)
+        if self._names is not None and self._names[0] == key and listing.after is not None:
+            names = self._names[1]
+        else:
+            names = sorted(trees.names_in(dir_fd))
+        first = 0 if listing.after is None else bisect_right(names, listing.after)
+        last = len(names) if listing.upto is None else bisect_right(names, listing.upto)
+        self._names = None if listing.upto is None else (key, names)
+        meant = {entry.name for entry in listing.entries}
+        for name in names[first:last]:
+            if name not in meant:
+                self._remove(listing.tree, (*listing.path, name), dir_fd)
+
+    def _entry(self, tree: int, path: Path, dir_fd: int, index: int, entry: Entry) -> Want | None:
+        if entry.linked:
+            return None
+        found = trees.status(dir_fd, entry.name)
+        if found is not None and not self._may_stay(dir_fd, found, entry):
+            self._remove(tree, (*path, entry.name), dir_fd)
+            found = None
+        if S_ISREG(entry.mode):
+            if found is None:
+                if entry.size:
+                    return Want(index, ABSENT)
+                self._make(tree, (*path, entry.name), dir_fd, entry)
+                self.files_written += 1
+            else:
+                return self._compare_file(dir_fd, index, entry, found, full=False)
+        elif found is None:
+            self._make(tree, (*path, entry.name), dir_fd, entry)
+        if not S_ISDIR(entry.mode):
+            trees.apply_attributes(dir_fd, entry.name, entry, self._acl)
+        return None
+
+    def _may_stay(self, dir_fd: int, found: os.stat_result, entry: Entry) -> bool:
+        """Whether what stands there can become the entry in place."""
+        if not self._same_kind(dir_fd, entry.name, found, entry):
+            return False
+        return S_ISDIR(found.st_mode) or found.st_nlink == 1
+
+    def _same_kind(self, dir_fd: int, name: bytes, found: os.stat_result, entry: Entry) -> bool:
+        if S_IFMT(found.st_mode) != S_IFMT(entry.mode):
+            return False
+        if S_ISLNK(entry.mode):
+            return os.readlink(name, dir_fd=dir_fd) == entry.link
+        if S_ISCHR(entry.mode) or S_ISBLK(entry.mode):
+            return found.st_rdev == entry.rdev
+        return True
+
+    def _make(self, tree: int, path: Path, dir_fd: int, entry: Entry) -> None:
+        """Make what is not there, without its attributes; a regular file is empty."""
+        name = path[-1]
+        if S_ISDIR(entry.mode):
+            os.mkdir(name, 0o700, dir_fd=dir_fd)
+        elif S_ISREG(entry.mode):
+            os.close(os.open(name, _CREATE, 0o600, dir_fd=dir_fd))
+        elif S_ISLNK(entry.mode):
+            os.symlink(entry.link, name, dir_fd=dir_fd)
+        else:
+            os.mknod(name, S_IFMT(entry.mode) | 0o600, entry.rdev, dir_fd=dir_fd)
+        if self._aside is not None:
+            self._aside.made(tree, path)
+
+    def _remove(self, tree: int, path: Path, dir_fd: int) -> None:
+        if self._aside is not None:
+            self._aside.keep(tree, path, dir_fd, going=True)
+        trees.remove(dir_fd, path[-1])
+        self.removed += 1
+
+    # --- hard links
+
+    def _group(self, group: Group) -> Answer:
+        """Make exactly these paths one inode, then treat it as one file, by its first path."""
+        parents: dict[Path, int] = {}
+        path: Path = group.paths[0]
+        try:
+            for path in group.paths:
+                if path[:-1] not in parents:
+                    fd = self._open(group.tree, path[:-1])
+                    if fd is None:
+                        return Wanted((), missing=True)
+                    parents[path[:-1]] = fd
+            fresh, relinked = self._link(group, parents)
+            path = group.paths[0]
+            dir_fd = parents[path[:-1]]
+            entry = group.entry
+            if group.grow:
+                return Wanted(())
+            if S_ISREG(entry.mode):
+                if fresh and entry.size:
+                    return Wanted((Want(0, ABSENT),))
+                found = os.stat(path[-1], dir_fd=dir_fd, follow_symlinks=False)
+                entry = trees.renamed(entry, path[-1])
+                want = self._compare_file(dir_fd, 0, entry, found, full=relinked)
+                return Wanted((want,) if want is not None else ())
+            trees.apply_attributes(dir_fd, path[-1], entry, self._acl)
+            return Wanted(())
+        except OSError as error:
+            raise _failure(path, error) from error
+        finally:
+            for fd in parents.values():
+                os.close(fd)
+
+    def _link(self, group: Group, parents: dict[Path, int]) -> tuple[bool, bool]:
+        """Whether the inode was made anew, and whether any name was linked to it."""
+        entry, members = group.entry, group.paths
+        inodes: dict[Path, int] = {}
+        counts: dict[int, int] = {}
+        allowed: set[int] = set()
+        for path in members:
+            dir_fd = parents[path[:-1]]
+            found = trees.status(dir_fd, path[-1])
+            if found is None or not self._same_kind(dir_fd, path[-1], found, entry):
+                continue
+            inodes[path] = found.st_ino
+            count = counts[found.st_ino] = counts.get(found.st_ino, 0) + 1
+            # All its names are in the group: no name outside of it can be reached.
+            if count == found.st_nlink:
+                allowed.add(found.st_ino)
+        keep: int | None = None
+        if group.grow:
+            keep = inodes.get(members[0])
+        elif allowed:
+            keep = max(allowed, key=lambda inode: counts[inode])
+        fresh = keep is None
+        first = members[0]
+        if keep is None:
+            self._remove_if_there(group.tree, first, parents[first[:-1]])
+            self._make(group.tree, first, parents[first[:-1]], entry)
+            inodes[first] = keep = -1
+        anchor = next(path for path in members if inodes.get(path) == keep)
+        relinked = False
+        for path in members:
+            if inodes.get(path) == keep:
+                continue
+            dir_fd = parents[path[:-1]]
+            self._remove_if_there(group.tree, path, dir_fd)
+            os.link(
+                anchor[-1],
+                path[-1],
+                src_dir_fd=parents[anchor[:-1]],
+                dst_dir_fd=dir_fd,
+                follow_symlinks=False,
+            )
+            if self._aside is not None and fresh:
+                self._aside.made(group.tree, path)
+            relinked = True
+        return fresh, relinked
+
+    def _remove_if_there(self, tree: int, path: Path, dir_fd: int) -> None:
+        if trees.status(dir_fd, path[-1]) is not None:
+            self._remove(tree, path, dir_fd)
+
+    # --- content
+
+    def _compare_file(
+        self, dir_fd: int, index: int, entry: Entry, found: os.stat_result, full: bool
+    ) -> Want | None:
+        """What the source must know to make the file equal; None when nothing is needed."""
+        extents = None if full else entry.extents
+        ranges = ranges_to_compare(extents, found.st_size, entry.size)
+        differ = trees.attributes_differ(dir_fd, entry.name, found, entry, self._acl)
+        if not ranges and found.st_size == entry.size:
+            if differ:
+                trees.apply_attributes(dir_fd, entry.name, entry, self._acl)
+            return None
+        if sum(end - start for start, end in ranges) > INLINE_BYTES:
+            return Want(index, found.st_size, full, differ)
+        digests = b""
+        if ranges:
+            fd = trees.open_file(dir_fd, entry.name)
+            try:
+                size = min(found.st_size, entry.size)
+                digests = b"".join(zone_digests(fd, ranges, size, is_sparse(found)))
+            finally:
+                os.close(fd)
+        return Want(index, found.st_size, full, differ, digests)
+
+    def _compare(self, request: Compare) -> Answer:
+        path = (*request.path, request.name)
+        if sum(end - start for start, end in request.ranges) > MAX_COMPARE_BYTES:
+            raise PeerError("too much to compare at once")
+        dir_fd = self._open(request.tree, request.path)
+        if dir_fd is None:
+            return Digests(b"")
+        try:
+            fd = trees.open_file(dir_fd, request.name)
+            try:
+                found = os.fstat(fd)
+                size = min(found.st_size, request.size)
+                digests = zone_digests(fd, request.ranges, size, is_sparse(found))
+                return Digests(b"".join(digests))
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise _failure(path, error) from error
+        finally:
+            os.close(dir_fd)
+
+    def _data(self, data: Data) -> None:
+        dir_fd = self._open(data.tree, data.path)
+        if dir_fd is None:
+            return
+        name = b""
+        try:
+            for file in data.files:
+                name = file.name
+                self._write(data.tree, (*data.path, name), dir_fd, file)
+        except OSError as error:
+            raise _failure((*data.path, name), error) from error
+        finally:
+            os.close(dir_fd)
+
+    def _write(self, tree: int, path: Path, dir_fd: int, file: FileData) -> None:
+        entry = file.entry
+        try:
+            fd = os.open(file.name, _CREATE, 0o600, dir_fd=dir_fd)
+            if self._aside is not None:
+                self._aside.made(tree, path)
+        except FileExistsError:
+            found = os.stat(file.name, dir_fd=dir_fd, follow_symlinks=False)
+            touches = file.pieces or file.holes or (entry and found.st_size > entry.size)
+            if self._aside is not None and touches:
+                self._aside.keep(tree, path, dir_fd, going=False)
+            fd = trees.open_file(dir_fd, file.name, os.O_WRONLY)
+        try:
+            for offset, piece in file.pieces:
+                _write_all(fd, piece, offset)
+                self.bytes_written += len(piece)
+            for start, end in file.holes:
+                _punch(fd, start, end)
+            if entry is not None:
+                if os.fstat(fd).st_size != entry.size:
+                    os.ftruncate(fd, entry.size)
+                self.files_written += 1
+        finally:
+            os.close(fd)
+        if entry is not None:
+            trees.apply_attributes(dir_fd, file.name, trees.renamed(entry, file.name), self._acl)
+
+    # --- directories
+
+    def _attributes(self, request: Attributes) -> None:
+        for path, entry in request.directories:
+            parent = self._open(request.tree, path[:-1])
+            if parent is None:
+                continue
+            try:
+                trees.apply_attributes(parent, path[-1] if path else b".", entry, self._acl)
+            except OSError as error:
+                if error.errno not in trees.GONE:
+                    raise _failure(path, error) from error
+                self._missing.add((request.tree, path))
+            finally:
+                os.close(parent)
+
+    def _open(self, tree: int, path: Path) -> int | None:
+        """The directory, or None, noted for the source, when there is none here."""
+        if tree >= len(self._roots):
+            raise PeerError(f"there is no directory number {tree}")
+        try:
+            return trees.open_directory(self._roots[tree], path)
+        except OSError as error:
+            if error.errno not in trees.GONE:
+                raise _failure(path, error) from error
+            self._missing.add((tree, path))
+            return None
+
+
+#: Largest total of the ranges in one `Compare`.
+MAX_COMPARE_BYTES = 64 << 20
+
+
+def _write_all(fd: int, piece: bytes, offset: int) -> None:
+    written = os.pwrite(fd, piece, offset)
+    while written < len(piece):
+        written += os.pwrite(fd, piece[written:], offset + written)
+
+
+def _punch(fd: int, start: int, end: int) -> None:
+    """A hole inside the file; what lies beyond its end is one already."""
+    end = min(end, os.fstat(fd).st_size)
+    if end <= start:
+        return
+    try:
+        fallocate(fd, FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE, start, end - start)
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        zeros = bytes(128 << 10)
+        for at in range(start, end, len(zeros)):
+            _write_all(fd, zeros[: min(len(zeros), end - at)], at)
+
+
+def _failure(path: Path, error: OSError) -> ResyncFailed:
+    """One sentence with path and errno."""
+    code = errno.errorcode.get(error.errno or 0, str(error.errno))
+    place = trees.shown(path)
+    return ResyncFailed(f"{place} cannot be made equal on this node: {error.strerror} ({code})")

@@ -1,0 +1,618 @@
+"""One transfer stream at the source: several requests under way, data as the answers come.
+
+Answers come in the order of the requests, so a queue of what to do with them is enough. Their
+total size is bounded by WINDOW; nothing waits for a round trip while there is work.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from stat import S_ISDIR, S_ISREG
+
+from safepy.core.replica.marks import FULL, Extents, Mark
+from safepy.dataplane.resync import tree as trees
+from safepy.dataplane.resync.messages import (
+    ABSENT,
+    Answer,
+    Attributes,
+    Barrier,
+    Compare,
+    Data,
+    Digests,
+    End,
+    Entry,
+    Failed,
+    FileData,
+    Group,
+    Listing,
+    Passed,
+    Request,
+    ResyncFailed,
+    Want,
+    Wanted,
+    decode_answer,
+    encode,
+)
+from safepy.dataplane.resync.shared import (
+    AttributesItem,
+    Directory,
+    GroupItem,
+    Item,
+    Large,
+    Names,
+    Shared,
+    Work,
+)
+from safepy.dataplane.resync.tree import Path
+from safepy.dataplane.resync.zones import (
+    DIGEST_BYTES,
+    differing_runs,
+    is_sparse,
+    ranges_to_compare,
+    segments,
+    zone_digests,
+    zones_in,
+)
+from safepy.errors import PeerError
+from safepy.net.blocking import BlockingStream
+
+WINDOW = 8
+#: A listing is sent in parts of about this many names and bytes.
+_PART_NAMES = 500
+_PART_BYTES = 256 << 10
+_PIECE_BYTES = 256 << 10
+#: A message of data is sent when it has so much (one more piece may come on top).
+_BATCH_BYTES = 512 << 10
+_BATCH_FILES = 500
+#: Larger files are an item of their own, so that another transfer can take them.
+_SMALL_BYTES = 1 << 20
+_COMPARE_BYTES = 32 << 20
+_GROUP_BYTES = 256 << 10
+_MAX_ENTRY_BYTES = 384 << 10
+
+OnAnswer = Callable[[Answer], None]
+
+
+class Transfer:
+    """Works through items over one stream; used by one thread at a time."""
+
+    def __init__(self, shared: Shared, stream: BlockingStream) -> None:
+        self._shared = shared
+        self._stream = stream
+        self._waiting: deque[OnAnswer] = deque()
+        #: What this transfer goes on with before it takes another item: the next part of a
+        #: listing or of a large comparison.
+        self._next: deque[Callable[[], None]] = deque()
+        self._work: Work | None = None
+        self._open_files: set[int] = set()
+
+    def run(self, work: Work) -> None:
+        """Work until the phase is over, then make sure that the target has done it all."""
+        self._work = work
+        try:
+            while True:
+                while len(self._waiting) < WINDOW and self._start():
+                    pass
+                if self._waiting:
+                    self._take_answer()
+                elif not work.wait():
+                    break
+            if work.error is None:
+                self.barrier()
+        finally:
+            for fd in self._open_files:
+                os.close(fd)
+            self._open_files.clear()
+
+    def barrier(self, flush: bool = False) -> None:
+        """Wait until the target has done everything that was sent on this stream."""
+
+        def passed(answer: Answer) -> None:
+            if not isinstance(answer, Passed):
+                raise PeerError("unexpected answer")
+            self._shared.add_missing(answer.missing)
+
+        self._ask(Barrier(flush), passed)
+        while self._waiting:
+            self._take_answer()
+
+    def end(self) -> None:
+        self._stream.send(encode(End()))
+
+    def _start(self) -> bool:
+        """Start something; False when there is nothing to start now."""
+        if self._next:
+            self._next.popleft()()
+            return True
+        assert self._work is not None
+        item = self._work.take()
+        match item:
+            case None:
+                return False
+            case Directory():
+                self._directory(item)
+            case Names():
+                self._names(item)
+            case Large():
+                self._large(item)
+            case GroupItem():
+                self._group(item)
+            case AttributesItem():
+                self._attributes(item)
+        return True
+
+    def _add(self, items: Sequence[Item]) -> None:
+        assert self._work is not None
+        self._work.add(items)
+
+    def _ask(self, request: Request, then: OnAnswer) -> None:
+        self._stream.send(encode(request))
+        self._waiting.append(then)
+
+    def _take_answer(self) -> None:
+        answer = decode_answer(self._stream.receive())
+        if isinstance(answer, Failed):
+            raise ResyncFailed(answer.reason, answer.fatal)
+        self._waiting.popleft()(answer)
+
+    # --- names
+
+    def _directory(self, item: Directory) -> None:
+        dir_fd = self._open(item.tree, item.path)
+        if dir_fd is None:
+            return
+        try:
+            names = sorted(trees.names_in(dir_fd))
+        finally:
+            os.close(dir_fd)
+        self._shared.finish_directory(item.tree, item.path)
+        self._part(item, names, 0)
+
+    def _part(self, item: Directory, names: list[bytes], first: int) -> None:
+        """Send the names from `first` on, as many as fit; the rest follows."""
+        dir_fd = self._open(item.tree, item.path)
+        if dir_fd is None:
+            return
+        part = _Part()
+        at = first
+        try:
+            while at < len(names) and not part.is_full:
+                self._look(dir_fd, names[at], FULL, part)
+                at += 1
+        finally:
+            os.close(dir_fd)
+        more = at < len(names)
+        self._list(
+            item.tree,
+            item.path,
+            part,
+            Listing(
+                item.tree,
+                item.path,
+                tuple(part.entries),
+                whole=True,
+                after=names[first - 1] if first else None,
+                upto=names[at - 1] if more else None,
+            ),
+        )
+        if more:
+            self._next.append(lambda: self._part(item, names, at))
+
+    def _names(self, item: Names) -> None:
+        dir_fd = self._open(item.tree, item.path)
+        if dir_fd is None:
+            return
+        part = _Part()
+        gone: list[bytes] = []
+        rest: list[tuple[bytes, Mark]] = []
+        try:
+            for name, mark in item.names:
+                if part.is_full:
+                    rest.append((name, mark))
+                elif not self._look(dir_fd, name, mark, part):
+                    gone.append(name)
+        finally:
+            os.close(dir_fd)
+        if rest:
+            self._add([Names(item.tree, item.path, tuple(rest))])
+        self._shared.finish_directory(item.tree, item.path)
+        listing = Listing(item.tree, item.path, tuple(part.entries), tuple(gone))
+        self._list(item.tree, item.path, part, listing)
+
+    def _look(self, dir_fd: int, name: bytes, mark: Mark, part: _Part) -> bool:
+        """Add a name to the part; False when there is no such name."""
+        try:
+            found = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+            regular = S_ISREG(found.st_mode)
+            extents = mark.extents if regular and not mark.full else None
+            entry = trees.entry_of(dir_fd, name, found, self._shared.acl, extents)
+        except OSError as error:
+            if error.errno not in trees.GONE:
+                raise
+            return False
+        part.add(entry, found, mark)
+        return True
+
+    def _list(self, tree: int, path: Path, part: _Part, listing: Listing) -> None:
+        shared = self._shared
+        if part.linked:
+            shared.touch(
+                tree, [(inode, (*path, name), extents) for inode, name, extents in part.linked]
+            )
+        for name in part.attributes:
+            shared.finish_directory(tree, (*path, name))
+
+        def answered(answer: Answer) -> None:
+            if not isinstance(answer, Wanted):
+                raise PeerError("unexpected answer")
+            if answer.missing:
+                return  # Noted by the target; the barrier brings it.
+            self._add([Directory(tree, (*path, name)) for name in part.recurse])
+            self._send_wanted(tree, path, listing.entries, answer.wants)
+            # What is wanted counts when it is sent, what is linked with its group.
+            wanted = sum(_weight(listing.entries[want.index]) for want in answer.wants)
+            shared.count(files=part.files - len(answer.wants), compared=part.weight - wanted)
+
+        self._ask(listing, answered)
+
+    # --- content
+
+    def _send_wanted(
+        self, tree: int, path: Path, entries: Sequence[Entry], wants: Sequence[Want]
+    ) -> None:
+        dir_fd: int | None = None
+        batch = _Batch(self, tree, path)
+        large: list[Item] = []
+        try:
+            for want in wants:
+                if want.index >= len(entries):
+                    raise PeerError("wants what was not offered")
+                entry = entries[want.index]
+                extents = None if want.full else entry.extents
+                if (want.digests is None and want.size != ABSENT) or (
+                    want.size == ABSENT and entry.size > _SMALL_BYTES
+                ):
+                    large.append(Large(tree, path, entry.name, want.size, extents, want.attributes))
+                    continue
+                if dir_fd is None:
+                    dir_fd = self._open(tree, path)
+                    if dir_fd is None:
+                        return
+                self._send_small(dir_fd, entry, want, extents, batch)
+        finally:
+            if dir_fd is not None:
+                os.close(dir_fd)
+        batch.send()
+        self._add(large)
+
+    def _send_small(
+        self, dir_fd: int, entry: Entry, want: Want, extents: Extents | None, batch: _Batch
+    ) -> None:
+        size = entry.size
+        try:
+            fd = trees.open_file(dir_fd, entry.name)
+        except OSError as error:
+            if error.errno not in trees.GONE:
+                raise
+            return
+        try:
+            sparse = is_sparse(os.fstat(fd))
+            if want.size == ABSENT:
+                runs = [(0, size)]
+            else:
+                ranges = ranges_to_compare(extents, want.size, size)
+                theirs = want.digests or b""
+                if len(theirs) != zones_in(ranges) * DIGEST_BYTES:
+                    raise PeerError("digests do not fit the file")
+                runs = differing_runs(ranges, zone_digests(fd, ranges, size, sparse), theirs)
+            copied = 0
+            if runs or want.attributes or want.size != size:
+                punch = want.size != ABSENT
+                copied = batch.add_runs(entry, fd, runs, sparse, punch)
+                batch.add(entry.name, entry=entry)
+        finally:
+            os.close(fd)
+        self._shared.count(1, 1 if runs else 0, _weight(entry), copied)
+
+    def _large(self, item: Large) -> None:
+        """A file by parts; its state lives in the closures until its last answer."""
+        dir_fd = self._open(item.tree, item.path)
+        if dir_fd is None:
+            return
+        try:
+            fd = trees.open_file(dir_fd, item.name)
+            self._open_files.add(fd)
+            found = os.fstat(fd)
+            entry = trees.entry_of(dir_fd, item.name, found, self._shared.acl)
+        except OSError as error:
+            if error.errno not in trees.GONE:
+                raise
+            return
+        finally:
+            os.close(dir_fd)
+        _LargeFile(self, self._shared, item, entry, fd, is_sparse(found)).begin()
+
+    # --- hard links
+
+    def _group(self, item: GroupItem) -> None:
+        shared = self._shared
+        first = item.paths[0]
+        dir_fd = self._open(item.tree, first[:-1])
+        if dir_fd is None:
+            return
+        try:
+            found = trees.status(dir_fd, first[-1])
+            if found is None or found.st_ino != item.inode:
+                return
+            extents = item.extents if S_ISREG(found.st_mode) else None
+            entry = trees.entry_of(dir_fd, first[-1], found, shared.acl, extents)
+        except OSError as error:
+            if error.errno not in trees.GONE:
+                raise
+            return
+        finally:
+            os.close(dir_fd)
+        for path in item.paths:
+            shared.finish_directory(item.tree, path[:-1])
+
+        def answered(answer: Answer) -> None:
+            if not isinstance(answer, Wanted):
+                raise PeerError("unexpected answer")
+            if not answer.missing:
+                self._send_wanted(item.tree, first[:-1], (entry,), answer.wants)
+                names = len(item.paths)
+                if answer.wants:
+                    shared.count(files=names - 1)
+                else:
+                    shared.count(files=names, compared=_weight(entry))
+
+        parts = _by_size(item.paths)
+        self._ask(Group(item.tree, parts[0], entry), answered)
+        for part in parts[1:]:
+            self._ask(Group(item.tree, (first, *part), entry, grow=True), answered)
+
+    # --- directories
+
+    def _attributes(self, item: AttributesItem) -> None:
+        found: list[tuple[Path, Entry]] = []
+        size = 0
+        parent: tuple[Path, int] | None = None
+        try:
+            for path in item.paths:
+                if parent is None or parent[0] != path[:-1]:
+                    if parent is not None:
+                        os.close(parent[1])
+                        parent = None
+                    fd = self._open(item.tree, path[:-1])
+                    if fd is None:
+                        continue
+                    parent = (path[:-1], fd)
+                try:
+                    name = path[-1] if path else b"."
+                    status = os.stat(name, dir_fd=parent[1], follow_symlinks=False)
+                    if not S_ISDIR(status.st_mode):
+                        continue
+                    entry = trees.entry_of(parent[1], name, status, self._shared.acl)
+                except OSError as error:
+                    if error.errno not in trees.GONE:
+                        raise
+                    continue
+                if not path:
+                    entry = trees.renamed(entry, b"root")
+                found.append((path, entry))
+                size += _entry_bytes(entry) + sum(map(len, path)) + 2 * len(path)
+                if size > _PART_BYTES:
+                    self._stream.send(encode(Attributes(item.tree, tuple(found))))
+                    found, size = [], 0
+        finally:
+            if parent is not None:
+                os.close(parent[1])
+        if found:
+            self._stream.send(encode(Attributes(item.tree, tuple(found))))
+
+    def _open(self, tree: int, path: Path) -> int | None:
+        """The directory, or None when it vanished: then its name is marked."""
+        try:
+            return trees.open_directory(self._shared.root_fds[tree], path)
+        except OSError as error:
+            if error.errno not in trees.GONE:
+                raise
+            return None
+
+
+class _Part:
+    """What one listing message is made of, and what is to be done when it is answered."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.recurse: list[bytes] = []
+        self.attributes: list[bytes] = []
+        self.linked: list[tuple[int, bytes, Extents | None]] = []
+        self.files = 0
+        self.weight = 0
+        self._message_bytes = 0
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.entries) >= _PART_NAMES or self._message_bytes >= _PART_BYTES
+
+    def add(self, entry: Entry, found: os.stat_result, mark: Mark) -> None:
+        if S_ISDIR(entry.mode):
+            if mark.full:
+                self.recurse.append(entry.name)
+            else:
+                self.attributes.append(entry.name)
+        elif entry.linked:
+            self.linked.append((found.st_ino, entry.name, entry.extents))
+        else:
+            self.files += 1
+            self.weight += _weight(entry)
+        self.entries.append(entry)
+        size = _entry_bytes(entry)
+        if size > _MAX_ENTRY_BYTES:
+            raise ResyncFailed(
+                f"{trees.shown((entry.name,))} has too large extended attributes", True
+            )
+        self._message_bytes += size
+
+
+class _Batch:
+    """Content of many small files of one directory as few messages."""
+
+    def __init__(self, transfer: Transfer, tree: int, path: Path) -> None:
+        self._transfer = transfer
+        self._tree = tree
+        self._path = path
+        self._files: list[FileData] = []
+        self._bytes = 0
+
+    def add(
+        self,
+        name: bytes,
+        pieces: tuple[tuple[int, bytes], ...] = (),
+        holes: tuple[tuple[int, int], ...] = (),
+        entry: Entry | None = None,
+    ) -> None:
+        size = 64 + sum(len(piece) for _, piece in pieces) + 16 * len(holes)
+        if entry is not None:
+            size += _entry_bytes(entry)
+        if self._files and (self._bytes + size > _BATCH_BYTES or len(self._files) >= _BATCH_FILES):
+            self.send()
+        self._files.append(FileData(name, pieces, holes, entry))
+        self._bytes += size
+
+    def add_runs(
+        self, entry: Entry, fd: int, runs: Sequence[tuple[int, int]], sparse: bool, punch: bool
+    ) -> int:
+        """Read and add the content of `runs`; returns the bytes that travel."""
+        copied = 0
+        for start, end in runs:
+            for first, last, is_data in segments(fd, start, end, sparse):
+                if not is_data:
+                    if punch:
+                        self.add(entry.name, holes=((first, last),))
+                    continue
+                at = first
+                while at < last:
+                    piece = os.pread(fd, min(_PIECE_BYTES, last - at), at)
+                    if not piece:
+                        break  # Shorter by now: marked.
+                    self.add(entry.name, ((at, piece),))
+                    at += len(piece)
+                    copied += len(piece)
+        return copied
+
+    def send(self) -> None:
+        if self._files:
+            data = Data(self._tree, self._path, tuple(self._files))
+            self._transfer._stream.send(encode(data))
+            self._files, self._bytes = [], 0
+
+
+class _LargeFile:
+    """One large file under way: compared window by window, then ended with its entry."""
+
+    def __init__(
+        self, transfer: Transfer, shared: Shared, item: Large, entry: Entry, fd: int, sparse: bool
+    ) -> None:
+        self._transfer = transfer
+        self._shared = shared
+        self._item = item
+        self._entry = entry
+        self._fd = fd
+        self._sparse = sparse
+        self._batch = _Batch(transfer, item.tree, item.path)
+        self._windows: deque[tuple[tuple[int, int], ...]] = deque()
+        self._under_way = 0
+        self._changed = item.attributes or item.target_size != entry.size
+        self._copied = 0
+
+    def begin(self) -> None:
+        item, size = self._item, self._entry.size
+        if item.target_size == ABSENT:
+            self._send([(0, size)] if size else [], punch=False)
+            self._end()
+            return
+        for start, end in ranges_to_compare(item.extents, item.target_size, size):
+            for at in range(start, end, _COMPARE_BYTES):
+                self._windows.append(((at, min(at + _COMPARE_BYTES, end)),))
+        if self._windows:
+            self._ask()
+        else:
+            self._end()
+
+    def _ask(self) -> None:
+        """Ask for one window; the transfer comes back for the next as room allows."""
+        ranges = self._windows.popleft()
+        item = self._item
+        self._under_way += 1
+        self._transfer._ask(
+            Compare(item.tree, item.path, item.name, ranges, self._entry.size),
+            lambda answer: self._answered(ranges, answer),
+        )
+        if self._windows:
+            self._transfer._next.append(self._ask)
+
+    def _answered(self, ranges: tuple[tuple[int, int], ...], answer: Answer) -> None:
+        if not isinstance(answer, Digests):
+            raise PeerError("unexpected answer")
+        theirs = answer.digests
+        self._under_way -= 1
+        if theirs and len(theirs) != zones_in(ranges) * DIGEST_BYTES:
+            raise PeerError("digests do not fit the file")
+        if theirs:  # Otherwise its directory is missing there, which the barrier tells.
+            ours = zone_digests(self._fd, ranges, self._entry.size, self._sparse)
+            self._send(differing_runs(ranges, ours, theirs), punch=True)
+        self._shared.count(compared=sum(end - start for start, end in ranges))
+        if not self._windows and not self._under_way:
+            self._end()
+
+    def _send(self, runs: list[tuple[int, int]], punch: bool) -> None:
+        if not runs:
+            return
+        copied = self._batch.add_runs(self._entry, self._fd, runs, self._sparse, punch)
+        self._changed = True
+        self._copied += copied
+        compared = copied if not punch else 0
+        self._shared.count(compared=compared, copied=copied)
+
+    def _end(self) -> None:
+        if self._changed:
+            self._batch.add(self._item.name, entry=self._entry)
+            self._batch.send()
+        self._shared.count(files=1, files_copied=1 if self._copied else 0)
+        self._transfer._open_files.discard(self._fd)
+        os.close(self._fd)
+
+
+def _weight(entry: Entry) -> int:
+    """Bytes that a file counts for: all, or the marked ones."""
+    if entry.extents is None:
+        return entry.size
+    return min(entry.size, sum(end - start for start, end in entry.extents))
+
+
+def _entry_bytes(entry: Entry) -> int:
+    """About what an entry takes in a message."""
+    size = 64 + len(entry.name) + len(entry.link)
+    for name, value in entry.xattrs:
+        size += len(name) + len(value) + 8
+    if entry.extents:
+        size += 18 * len(entry.extents)
+    return size
+
+
+def _by_size(paths: Sequence[Path]) -> list[tuple[Path, ...]]:
+    """Paths in parts that fit in a message."""
+    parts: list[list[Path]] = [[]]
+    size = 0
+    for path in paths:
+        length = sum(map(len, path)) + 3 * len(path)
+        if parts[-1] and size + length > _GROUP_BYTES:
+            parts.append([])
+            size = 0
+        parts[-1].append(path)
+        size += length
+    return [tuple(part) for part in parts]

@@ -1,0 +1,254 @@
+"""Names and attributes in a tree, always relative to a descriptor and never through a link (S8).
+
+A directory is opened once from the root (openat2, beneath, no links); what is in it is named by
+single components only.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from stat import S_IFMT, S_ISDIR, S_ISLNK, S_ISREG
+
+from safepy.dataplane.resync.messages import Entry, xattr_allowed
+from safepy.storage.syscalls import openat2
+
+Path = tuple[bytes, ...]
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+#: Kept well below PATH_MAX; deeper directories are opened in several steps.
+_STEP_BYTES = 3500
+_MIN_TIME_NS, _MAX_TIME_NS = -(1 << 63), (1 << 64) - 1
+_NO_XATTRS = (errno.ENOTSUP, errno.ENODATA, errno.ENOENT, errno.ELOOP, errno.EPERM)
+#: "It is not there": vanished, or became something else.
+GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE, errno.ENXIO, errno.EXDEV)
+
+
+def split(path: bytes) -> Path:
+    """Components of a path as marks hold it."""
+    return tuple(path.split(b"/")) if path else ()
+
+
+def shown(path: Path) -> str:
+    """A path for a person: on one line, whatever its bytes are."""
+    text = os.fsdecode(b"/".join(path)) or "."
+    return text.encode("utf-8", "backslashreplace").decode().encode("unicode_escape").decode()
+
+
+def open_directory(root_fd: int, path: Path) -> int:
+    """A descriptor of the directory. Raises OSError with an errno of GONE when there is none."""
+    if not path:
+        return os.open(b".", _DIRECTORY, dir_fd=root_fd)
+    joined = b"/".join(path)
+    if len(joined) <= _STEP_BYTES:
+        return openat2(root_fd, joined, _DIRECTORY)
+    fd = os.dup(root_fd)
+    step: list[bytes] = []
+    size = 0
+    for name in (*path, b""):
+        if step and (not name or size + len(name) + 1 > _STEP_BYTES):
+            try:
+                deeper = openat2(fd, b"/".join(step), _DIRECTORY)
+            finally:
+                os.close(fd)
+            fd, step, size = deeper, [], 0
+        step.append(name)
+        size += len(name) + 1
+    return fd
+
+
+def names_in(dir_fd: int) -> list[bytes]:
+    return [os.fsencode(name) for name in os.listdir(dir_fd)]
+
+
+def status(dir_fd: int, name: bytes) -> os.stat_result | None:
+    """lstat, or None when there is no such name."""
+    try:
+        return os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def open_file(dir_fd: int, name: bytes, flags: int = os.O_RDONLY) -> int:
+    """Open a regular file that exists; what became something else raises ENOENT."""
+    flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        fd = os.open(name, flags | os.O_NOATIME, dir_fd=dir_fd)
+    except PermissionError:
+        fd = os.open(name, flags, dir_fd=dir_fd)
+    if not S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise FileNotFoundError(errno.ENOENT, "no regular file any more")
+    return fd
+
+
+def read_xattrs(
+    dir_fd: int, name: bytes, acl: bool
+) -> tuple[tuple[bytes, bytes], ...]:  # sorted by name
+    """The replicated extended attributes. What vanished meanwhile has none."""
+    place = b"/proc/self/fd/%d/%s" % (dir_fd, name)
+    try:
+        listed = os.listxattr(place, follow_symlinks=False)
+        if not listed:
+            return ()
+        found = []
+        for attribute in sorted(map(os.fsencode, listed)):
+            if xattr_allowed(attribute, acl):
+                value = os.getxattr(place, attribute, follow_symlinks=False)
+                found.append((attribute, value))
+        return tuple(found)
+    except OSError as error:
+        if error.errno not in _NO_XATTRS:
+            raise
+        return ()
+
+
+def entry_of(
+    dir_fd: int,
+    name: bytes,
+    found: os.stat_result,
+    acl: bool,
+    extents: tuple[tuple[int, int], ...] | None = None,
+) -> Entry:
+    """What there is to know of one name. Raises OSError (GONE) when it vanishes meanwhile."""
+    mode = found.st_mode
+    link = b""
+    if S_ISLNK(mode):
+        try:
+            link = os.readlink(name, dir_fd=dir_fd)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            raise FileNotFoundError(errno.ENOENT, "no symbolic link any more") from error
+    return Entry(
+        name,
+        mode,
+        found.st_uid,
+        found.st_gid,
+        found.st_size if S_ISREG(mode) else 0,
+        min(max(found.st_mtime_ns, _MIN_TIME_NS), _MAX_TIME_NS),
+        min(max(found.st_atime_ns, _MIN_TIME_NS), _MAX_TIME_NS),
+        found.st_rdev,
+        found.st_nlink > 1 and not S_ISDIR(mode),
+        link,
+        read_xattrs(dir_fd, name, acl),
+        extents,
+    )
+
+
+def renamed(entry: Entry, name: bytes) -> Entry:
+    """The same entry under another name."""
+    if entry.name == name:
+        return entry
+    values = {field: getattr(entry, field) for field in entry.__struct_fields__}
+    return Entry(**{**values, "name": name})
+
+
+def attributes_differ(
+    dir_fd: int, name: bytes, found: os.stat_result, entry: Entry, acl: bool
+) -> bool:
+    return (
+        found.st_mode != entry.mode
+        or found.st_uid != entry.uid
+        or found.st_gid != entry.gid
+        or found.st_mtime_ns != entry.mtime_ns
+        or read_xattrs(dir_fd, name, acl) != _meant(entry, acl)
+    )
+
+
+def apply_attributes(dir_fd: int, name: bytes, entry: Entry, acl: bool) -> None:
+    """Make owner, mode, extended attributes and times of `name` those of `entry`.
+
+    In this order: a change of owner clears set-id bits and capabilities, an ACL changes the
+    mode, everything changes a time.
+    """
+    found = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+    if S_IFMT(found.st_mode) != S_IFMT(entry.mode):
+        raise FileNotFoundError(errno.ENOENT, "became something else")
+    owner_changed = found.st_uid != entry.uid or found.st_gid != entry.gid
+    if owner_changed:
+        os.chown(name, entry.uid, entry.gid, dir_fd=dir_fd, follow_symlinks=False)
+    xattrs_changed = _apply_xattrs(dir_fd, name, entry, acl)
+    if not S_ISLNK(entry.mode) and (owner_changed or xattrs_changed or found.st_mode != entry.mode):
+        _chmod(dir_fd, name, entry.mode & 0o7777)
+    if found.st_mtime_ns != entry.mtime_ns:
+        times = (entry.atime_ns, entry.mtime_ns)
+        os.utime(name, ns=times, dir_fd=dir_fd, follow_symlinks=False)
+
+
+def remove(dir_fd: int, name: bytes) -> None:
+    """Remove a name and, when it is a directory, all below it, however deep."""
+    found = status(dir_fd, name)
+    if found is None:
+        return
+    if not S_ISDIR(found.st_mode):
+        os.unlink(name, dir_fd=dir_fd)
+        return
+    # One descriptor, moved down and up: depth costs memory for names only.
+    at = os.open(name, _DIRECTORY, dir_fd=dir_fd)
+    try:
+        pending = [(name, _unlink_files(at))]
+        while pending:
+            here, below = pending[-1]
+            if below:
+                deeper = below.pop()
+                fd = os.open(deeper, _DIRECTORY, dir_fd=at)
+                os.close(at)
+                at = fd
+                pending.append((deeper, _unlink_files(at)))
+                continue
+            pending.pop()
+            if not pending:
+                break
+            fd = os.open(b"..", _DIRECTORY, dir_fd=at)
+            os.close(at)
+            at = fd
+            os.rmdir(here, dir_fd=at)
+    finally:
+        os.close(at)
+    os.rmdir(name, dir_fd=dir_fd)
+
+
+def _unlink_files(dir_fd: int) -> list[bytes]:
+    """Unlink all but the directories, which are returned."""
+    directories = []
+    with os.scandir(dir_fd) as listed:
+        entries = [(os.fsencode(e.name), e.is_dir(follow_symlinks=False)) for e in listed]
+    for name, is_directory in entries:
+        if is_directory:
+            directories.append(name)
+        else:
+            os.unlink(name, dir_fd=dir_fd)
+    return directories
+
+
+def _meant(entry: Entry, acl: bool) -> tuple[tuple[bytes, bytes], ...]:
+    """The extended attributes that this node takes from the entry."""
+    if acl or not entry.xattrs:
+        return entry.xattrs
+    return tuple(pair for pair in entry.xattrs if xattr_allowed(pair[0], acl))
+
+
+def _apply_xattrs(dir_fd: int, name: bytes, entry: Entry, acl: bool) -> bool:
+    here = dict(read_xattrs(dir_fd, name, acl))
+    meant = dict(_meant(entry, acl))
+    if here == meant:
+        return False
+    place = b"/proc/self/fd/%d/%s" % (dir_fd, name)
+    for attribute in here.keys() - meant.keys():
+        os.removexattr(place, attribute, follow_symlinks=False)
+    for attribute, value in meant.items():
+        if here.get(attribute) != value:
+            os.setxattr(place, attribute, value, follow_symlinks=False)
+    return True
+
+
+def _chmod(dir_fd: int, name: bytes, mode: int) -> None:
+    """chmod that cannot follow a link: through a descriptor of the object itself."""
+    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        if S_ISLNK(os.fstat(fd).st_mode):
+            raise OSError(errno.ELOOP, "became a symbolic link")
+        os.chmod(b"/proc/self/fd/%d" % fd, mode)  # noqa: PTH101
+    finally:
+        os.close(fd)
