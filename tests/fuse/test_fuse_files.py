@@ -1,5 +1,8 @@
 """Files: what applications do with bytes, sizes, times and modes, through the mount and without."""
 
+# The system calls are what is tested.
+# ruff: noqa: PTH101, PTH102
+
 from __future__ import annotations
 
 import ctypes
@@ -14,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from conftest import Served
 
 pytestmark = pytest.mark.kernel
 
@@ -75,10 +79,7 @@ def test_written_bytes_are_read_back(root: Path) -> None:
     assert file.stat().st_size == len(data) + 3
 
 
-def test_bytes_arrive_in_the_real_file(served: object) -> None:
-    from conftest import Served
-
-    assert isinstance(served, Served)
+def test_bytes_arrive_in_the_real_file(served: Served) -> None:
     data = os.urandom(100_000)
     (served.directory / "file").write_bytes(data)
     assert (served.door / "file").read_bytes() == data
@@ -148,25 +149,23 @@ def test_fallocate_reserves_punches_and_zeroes(root: Path) -> None:
 def test_shared_mappings_write(root: Path) -> None:
     file = root / "mapped"
     file.write_bytes(bytes(1 << 20))
-    with file.open("r+b") as opened:
-        with mmap.mmap(opened.fileno(), 0) as mapped:
-            mapped[5000:5005] = b"hello"
-            mapped[-1:] = b"!"
-            assert opened.read(5005)[-5:] == b"hello"
-            mapped.flush()
+    with file.open("r+b") as opened, mmap.mmap(opened.fileno(), 0) as mapped:
+        mapped[5000:5005] = b"hello"
+        mapped[-1:] = b"!"
+        assert opened.read(5005)[-5:] == b"hello"
+        mapped.flush()
     assert file.read_bytes()[5000:5005] == b"hello" and file.read_bytes()[-1:] == b"!"
 
 
-def test_mapped_bytes_reach_the_real_file(served: object) -> None:
-    from conftest import Served
-
-    assert isinstance(served, Served)
+def test_mapped_bytes_reach_the_real_file(served: Served) -> None:
     (served.directory / "mapped").write_bytes(bytes(8192))
-    with (served.directory / "mapped").open("r+b") as opened:
-        with mmap.mmap(opened.fileno(), 0) as mapped:
-            mapped[4096:4101] = b"hello"
-            mapped.flush()
-            assert (served.door / "mapped").read_bytes()[4096:4101] == b"hello"
+    with (
+        (served.directory / "mapped").open("r+b") as opened,
+        mmap.mmap(opened.fileno(), 0) as mapped,
+    ):
+        mapped[4096:4101] = b"hello"
+        mapped.flush()
+        assert (served.door / "mapped").read_bytes()[4096:4101] == b"hello"
 
 
 def test_an_unlinked_open_file_lives_on(root: Path) -> None:
@@ -289,6 +288,33 @@ def test_an_ordinary_users_write_clears_set_id_bits(root: Path) -> None:
         script = f"fd = os.open(argv[1], os.O_RDWR)\n{change}\nprint(oct(os.fstat(fd).st_mode))"
         assert as_nobody(script, file) == "0o100777", change
         assert stat.S_IMODE(file.stat().st_mode) == 0o777, change
+
+
+def test_the_kernel_forgets_cleared_set_id_bits(root: Path) -> None:
+    # It executes by the mode that it holds, and no reply to a write carries a mode.
+    file = root / "program"
+    file.write_bytes(b"program")
+    os.chmod(file, 0o4777)
+    os.chmod(root, 0o755)
+    as_nobody("os.write(os.open(argv[1], os.O_WRONLY), b'x')", file)
+    answer = ctypes.create_string_buffer(256)
+    assert _libc.statx(-100, os.fsencode(file), 0, 2, answer) == 0  # STATX_MODE alone
+    assert int.from_bytes(answer.raw[28:30], "little") == stat.S_IFREG | 0o777
+
+
+def test_any_write_takes_capabilities_away(root: Path) -> None:
+    file = root / "program"
+    key, value = "security.capability", bytes.fromhex("0100000200040000000000000000000000000000")
+    for change in (
+        lambda: os.truncate(file, 1),
+        lambda: file.open("ab").write(b"more"),
+        lambda: os.chown(file, 1, 1),
+    ):
+        file.write_bytes(b"program")
+        os.setxattr(file, key, value)
+        assert os.getxattr(file, key) == value
+        change()
+        assert errno_of(lambda: os.getxattr(file, key)) == errno.ENODATA
 
 
 def test_roots_write_keeps_set_id_bits(root: Path) -> None:

@@ -43,7 +43,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.directory = str(folder / "da ta")
         self.door = str(folder / "doors" / "0")
-        os.mkdir(self.directory)
+        Path(self.directory).mkdir()
         Path(self.directory, "file").write_text("real")
 
     def write(self, where: str) -> None:
@@ -126,6 +126,36 @@ def test_mounts_over_the_directory_do_not_reach_the_door(folder: Path) -> None:
     assert os.listdir(place.directory) == ["file"]
     mounts.uncover(place.directory, place.door)
     assert not mounts.stack(place.directory) and not mounts.stack(place.door)
+
+
+@pytest.mark.kernel
+def test_other_namespaces_see_cover_and_mount_come_and_go(folder: Path) -> None:
+    # A service with a mount namespace of its own (PrivateTmp) must not write past the mount.
+    subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True)
+    subprocess.run(["mount", "--make-shared", str(folder)], check=True)
+    place = Place(folder)
+    service = subprocess.Popen(
+        ["unshare", "-m", "--propagation", "slave", "sh", "-c", "echo; exec sleep 60"],
+        stdout=subprocess.PIPE,
+    )
+
+    def seen() -> list[mounts.Mount]:
+        table = Path(f"/proc/{service.pid}/mountinfo").read_bytes()
+        return mounts.stack(place.directory, mounts.parse_mountinfo(table))
+
+    try:
+        assert service.stdout and service.stdout.readline()
+        mounts.open_door(place.directory, place.door)
+        mounts.cover(place.directory)
+        assert [mount.read_only for mount in seen()] == [True]
+        subprocess.run(["mount", "-t", "tmpfs", "none", place.directory], check=True)
+        assert [mount.kind == "tmpfs" for mount in seen()] == [False, True]
+        subprocess.run(["umount", place.directory], check=True)
+        mounts.uncover(place.directory, place.door)
+        assert seen() == []
+    finally:
+        service.kill()
+        service.communicate()
 
 
 @pytest.mark.kernel
