@@ -6,6 +6,7 @@ Pure: it is given an open file. `config/module.py` opens, lists folders by the s
 from __future__ import annotations
 
 import stat
+import struct
 import unicodedata
 import zipfile
 import zlib
@@ -30,6 +31,9 @@ MAX_DIRECTORY_BYTES = 4 << 20
 
 #: What reading a damaged zip raises.
 BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
+
+#: What zipfile lets through when the directory or a header is nonsense.
+_NONSENSE = (ValueError, OverflowError, RuntimeError, struct.error)
 
 _ENCRYPTED = 0x1
 #: The end record of a zip, without its comment (at most 65535 bytes).
@@ -59,8 +63,7 @@ def members_of_zip(file: IO[bytes], size_bytes: int) -> list[Member]:
     _check_directory_size(file, size_bytes)
     try:
         archive = zipfile.ZipFile(file)
-    except (*BROKEN, ValueError, OverflowError) as exc:
-        # zipfile lets the last two through for directories of nonsense.
+    except (*BROKEN, *_NONSENSE) as exc:
         raise PackageError(f"no module package: {shown(str(exc))}") from exc
     found = [_member_of_zip(archive, info) for info in archive.infolist()]
     total = sum(member.size_bytes for member in found)
@@ -95,7 +98,17 @@ def _member_of_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
     parts = parts_of(name[:-1] if folder else name)
     if folder:
         return Member(parts, 0, None)
-    return Member(parts, info.file_size, lambda: archive.open(info))
+    return Member(parts, info.file_size, _opener(archive, info))
+
+
+def _opener(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], IO[bytes]]:
+    def open_() -> IO[bytes]:
+        try:
+            return archive.open(info)
+        except (*BROKEN, *_NONSENSE) as exc:
+            raise PackageError(f"no module package: {shown(str(exc))}") from exc
+
+    return open_
 
 
 def parts_of(name: str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
@@ -84,7 +85,11 @@ async def run(
 async def test_log_arguments_environment_and_exit_code(
     runner: ScriptRunner, write: Callable[[str], Path]
 ) -> None:
-    script = write('echo "$@"; env; cat; pwd; ls /proc/self/fd >&2; exit 3')
+    script = write(
+        """echo "$@"; env; cat; grep flags /proc/self/fdinfo/1
+        [ "$(cut -d' ' -f6 /proc/self/stat)" = $$ ] && echo own session
+        pwd; ls /proc/self/fd >&2; exit 3"""
+    )
     result = await run(runner, script, "force", "PRIM", "WAIT", "stop; echo hacked")
     assert (result.exit_code, result.ok, result.describe()) == (3, False, "exit code 3")
     assert result.log_path == script.parent / "userlog_2024-02-12T091410_start_prim.ulog"
@@ -95,6 +100,9 @@ async def test_log_arguments_environment_and_exit_code(
     assert arguments == "force PRIM WAIT stop; echo hacked"
     names = {line.partition("=")[0] for line in rest if "=" in line}
     assert names == {"PATH", "LANG", "SAFE", "SAFEMODULE", "SAFEPY_RUN", "PWD"}
+    flags = int(next(line for line in rest if line.startswith("flags:")).split()[1], 8)
+    assert flags & os.O_APPEND, "after a cut the script would write far behind the end"
+    assert "own session" in rest
     # Standard input, output, error, and the folder that ls reads.
     assert rest[-5:] == ["/", "0", "1", "2", "3"]
 
@@ -152,12 +160,15 @@ async def test_time_limit_ends_everything_that_was_started(
     runner: ScriptRunner, write: Callable[[str], Path], tmp_path: Path
 ) -> None:
     pids = tmp_path / "pids"
+    # A process group of its own and no mark: only the session still gives it away.
+    own_group = f'import os; os.setpgid(0, 0); os.system("echo $PPID >> {pids}; sleep 305")'
     script = write(
         f"""trap '' TERM INT HUP
         echo $$ >> {pids}
         (trap '' TERM; echo $(exec sh -c 'echo $PPID') >> {pids}; sleep 300) &
         setsid sh -c 'echo $$ >> {pids}; trap "" TERM; sleep 301 & sleep 302' &
         setsid -f sh -c 'setsid -f sh -c "echo \\$\\$ >> {pids}; sleep 303; :"'
+        env -i {sys.executable} -c '{own_group}' &
         sleep 304"""
     )
     started = time.monotonic()
@@ -166,7 +177,7 @@ async def test_time_limit_ends_everything_that_was_started(
     assert time.monotonic() - started < 4.0
     found = [int(line) for line in pids.read_text().split()]
     try:
-        assert len(found) == 4
+        assert len(found) == 5
         assert [pid for pid in found if alive(pid)] == []
     finally:
         for pid in found:
