@@ -83,7 +83,7 @@ class Serving:
             return
         self._closed = True
         self.gate.close()
-        self._drop_follower("demoted")
+        self._drop_follower()
         self.primary.fail_held()
         for session in self._sessions:
             self._loop.remove_reader(session.fd)
@@ -100,6 +100,10 @@ class Serving:
             return  # a renewal that crossed the loss of the stream: stay held
         if mode is Gate.ALONE and self._joined:
             return
+        if mode is Gate.ALONE and order.epoch != self.epoch:
+            # The daemon counts on: whoever was let in under the old number begins again.
+            self._joining = False
+            self._drop_follower()
         self.epoch = order.epoch
         self.gate.open(mode, order.epoch, order.deadline_boottime_s)
         self.primary.kick()
@@ -150,7 +154,7 @@ class Serving:
 
     def take_follower(self, stream: SecureStream) -> None:
         """Bring the peer up to date over this new stream."""
-        self._drop_follower("a new connection of the follower replaces this one")
+        self._drop_follower()  # a new connection replaces an old one
         self._live = stream
         stream.on_messages = self._received
         stream.on_closed = lambda reason: self._live_closed(stream, reason)
@@ -181,7 +185,7 @@ class Serving:
         """From `Synchronisation`: writers go on ALONE; the follower dials again."""
         self._sync = None
         self.primary.unhold()
-        self._close_live(reason)
+        self._close_live()
         self._context.report(messages.ResyncFailed(self.epoch, reason, fatal))
 
     def join(self, order: messages.Join) -> None:
@@ -217,7 +221,7 @@ class Serving:
             for data in batch:
                 self._message(wire.decode(data))
         except PeerError as error:
-            self._close_live(str(error))
+            self._close_live()
             self._lost(str(error))
 
     def _message(self, message: wire.AnyMessage) -> None:
@@ -235,10 +239,10 @@ class Serving:
                 if self._sync is not None:
                     self._sync.abandon(reason, fatal)
             case wire.Fault(_, text):
-                self._close_live(f"the secondary cannot follow: {text}")
+                self._close_live()
                 self._lost(f"the secondary cannot follow: {text}")
             case wire.Bye(reason):
-                self._close_live(reason)
+                self._close_live()
                 self._lost(reason)
             case _:
                 raise PeerError(f"{type(message).__name__} is not for a primary")
@@ -264,17 +268,18 @@ class Serving:
         elif self._sync is not None:
             self._sync.abandon(reason)
 
-    def _close_live(self, reason: str) -> None:
+    def _close_live(self) -> None:
         if self._live is not None:
             live, self._live = self._live, None
             live.close()
 
-    def _drop_follower(self, reason: str) -> None:
+    def _drop_follower(self) -> None:
+        """Back to serving ALONE without anybody; used before a join only."""
         if self._sync is not None:
             self._sync.close()
             self._sync = None
             self.primary.unhold()
-        self._close_live(reason)
+        self._close_live()
 
     def _watch(self) -> None:
         """A secondary that takes bytes but acknowledges nothing is lost as well (4.4)."""
@@ -283,7 +288,7 @@ class Serving:
         limit_s = self._setup.locktimeout_s
         if self._joined and self.primary.oldest_unanswered_s(self._loop.now_s) > limit_s:
             reason = f"no acknowledgement for {limit_s:.0f} s (locktimeout)"
-            self._close_live(reason)
+            self._close_live()
             self._lost(reason)
         self._loop.call_later(WATCH_INTERVAL_S, self._watch)
 
