@@ -5,7 +5,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -22,7 +23,6 @@ from safepy.host.scripts import (
 from safepy.host.tasks import Tasks
 
 ENVIRONMENT = script_environment({"SAFE": "/opt/safekit", "SAFEMODULE": "m"}, ())
-Run = Callable[..., "asyncio.Future[ScriptResult]"]
 
 
 @pytest.fixture
@@ -30,6 +30,16 @@ async def tasks() -> AsyncIterator[Tasks]:
     made = Tasks()
     yield made
     await made.close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(tmp_path: Path) -> Iterator[None]:
+    """Whatever a failed test left running is known by its output, which is in this folder."""
+    yield
+    for output in Path("/proc").glob("[0-9]*/fd/1"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if os.readlink(output).startswith(f"{tmp_path}/"):
+                end(int(output.parts[2]))
 
 
 @pytest.fixture
