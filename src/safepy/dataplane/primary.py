@@ -16,44 +16,25 @@ import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
-from safepy.core.replica.ops import (
-    ROOT,
-    Bind,
-    Forget,
-    Fsync,
-    Link,
-    Make,
-    Op,
-    Rename,
-    Symlink,
-    Tmpfile,
-    Unlink,
-    Write,
-)
-from safepy.core.replica.stream import MAX_BYTES, MAX_OPS, Window
+from safepy.core.replica.ops import Fsync, Op
+from safepy.core.replica.stream import MAX_BYTES, MAX_OPS
 from safepy.dataplane.gate import GateKeeper
-from safepy.dataplane.touched import Mark, handles_used, marks_of
+from safepy.dataplane.outgoing import Outgoing, Send
+from safepy.dataplane.touched import Mark, marks_of
 from safepy.host.loop import Loop, Timer
 from safepy.model import Gate
 from safepy.storage.backing import Tree, run_sync
 
 #: The errno (0: done) and the result of an operation (see `Tree.apply`).
 Answer = Callable[[int, Any], None]
-Send = Callable[[int, int, Op], None]
 #: (tree index, kind, path, offset, length); see `touched.Mark`.
 MarksSink = Callable[[int, str, bytes, int, int], None]
 
 SYNC_THREADS = 4
-#: What an operation weighs in the window besides its data.
-OP_BYTES = 128
 #: Errors that say that this copy, not the request, is bad (F43, F46).
 _FAULTS = frozenset({errnos.EIO, errnos.EROFS, errnos.EUCLEAN})
-
-#: These give a handle its meaning on the peer.
-_NAMING = (Bind, Make, Tmpfile, Symlink)
 
 _Item = tuple[Answer, Any]
 
@@ -77,7 +58,7 @@ class Primary:
     `on_first_modification()` asks for `modified_recorded()`. `on_fault(reason)` is called once:
     the local copy cannot be trusted any more. `marks_sink`, while set, hears what each
     modification touches. `brake_s`: while ALONE, at most one modification begins in so many
-    seconds (0: no brake). `replicated_bytes` counts the data sent.
+    seconds (0: no brake).
     """
 
     def __init__(
@@ -95,11 +76,7 @@ class Primary:
         self._gate = gate
         self._on_first_modification = on_first_modification
         self._on_fault = on_fault
-        self._limits = (max_ops, max_bytes)
-        self._window: Window[_Item | _Sync] = Window(max_ops, max_bytes)
-        self._send: Send | None = None
-        self._known: list[set[int]] = [set() for _ in trees]
-        self._forgotten: list[list[int]] = [[] for _ in trees]
+        self._peer: Outgoing[_Item | _Sync] = Outgoing(loop, trees, max_ops, max_bytes)
         self._backlog: deque[tuple[int, Op, Answer]] = deque()
         self._ready: list[_Item] = []  # the peer has it, or needs not: the gate decides
         self._released: list[_Item] = []  # the peer was left behind: the record decides too
@@ -113,9 +90,6 @@ class Primary:
         self._brake_timer: Timer | None = None
         self.marks_sink: MarksSink | None = None
         self.brake_s = 0.0
-        self.replicated_bytes = 0
-        for index, tree in enumerate(trees):
-            tree.on_release = partial(self._forget, index)
 
     # -- what the mount asks ----------------------------------------------------------------
 
@@ -143,15 +117,11 @@ class Primary:
     def connect(self, send: Send) -> None:
         """A peer whose trees equal ours follows from here on, on a new stream. Nothing may be in
         flight; a hold goes on until `unhold`."""
-        assert not len(self._window), "an old stream is still in flight"
-        self._window = Window(*self._limits)
-        self._known = [{ROOT} for _ in self._trees]
-        self._forgotten = [[] for _ in self._trees]
-        self._send = send
+        self._peer.connect(send)
 
     def disconnect(self) -> None:
         """The stream is gone: everything is held until `release` or `fail_held`."""
-        self._send = None
+        self._peer.disconnect()
         self._held = True
 
     def hold(self) -> None:
@@ -166,10 +136,10 @@ class Primary:
     def release(self) -> None:
         """Go on ALONE, the peer being durably behind: what was in flight is answered with
         success once the first modification of this generation is recorded."""
-        self._send = None
+        self._peer.disconnect()
         self._held = False
         self._recorded = self._record_asked = False
-        for item in self._window.take_all():
+        for item in self._peer.window.take_all():
             if isinstance(item, _Sync):
                 item.remote = False
                 self._finish_sync(item)
@@ -183,16 +153,14 @@ class Primary:
         """This node gives the lead up: whatever is not answered ends with EIO, never with
         success; also what comes later."""
         self._failed = self._held = True
-        self._send = None
+        self._peer.disconnect()
         self._drained = None
         ended = [answer for answer, _ in self._ready + self._released]
-        ended += [i[0] for i in self._window.take_all() if not isinstance(i, _Sync)]
+        ended += [i[0] for i in self._peer.window.take_all() if not isinstance(i, _Sync)]
         ended += [sync.answer for sync in self._syncs]
         ended += [answer for _, _, answer in self._backlog]
-        self._ready.clear()
-        self._released.clear()
-        self._syncs.clear()
-        self._backlog.clear()
+        for emptied in (self._ready, self._released, self._syncs, self._backlog):
+            emptied.clear()
         for answer in ended:
             answer(errnos.EIO, None)
 
@@ -220,9 +188,9 @@ class Primary:
 
     def acknowledged(self, seq: int) -> None:
         """The peer has everything up to `seq`. Raises PeerError."""
-        if self._send is None:
+        if not self._peer.connected:
             return  # of a stream that was given up
-        for item in self._window.acknowledge(seq):
+        for item in self._peer.window.acknowledge(seq):
             assert not isinstance(item, _Sync)
             self._ready.append(item)
         self.kick()
@@ -230,9 +198,9 @@ class Primary:
     def completed(self, seq: int, number: int) -> None:
         """The peer's fsync ended. Raises PeerError. One that failed there is never answered
         through this stream: the peer declares itself behind (F44)."""
-        if self._send is None or number:
+        if not self._peer.connected or number:
             return
-        sync = self._window.complete(seq)
+        sync = self._peer.window.complete(seq)
         assert isinstance(sync, _Sync)
         sync.remote = False
         self._finish_sync(sync)
@@ -240,8 +208,7 @@ class Primary:
 
     def close(self) -> None:
         """The worker ends or demotes; fsyncs under way end by themselves."""
-        for tree in self._trees:
-            tree.on_release = None
+        self._peer.close()
         self._pool.shutdown(wait=False)
 
     # -- figures --------------------------------------------------------------------------------
@@ -252,12 +219,16 @@ class Primary:
         return len(self._backlog) + len(self._ready) + len(self._released)
 
     @property
+    def replicated_bytes(self) -> int:
+        return self._peer.replicated_bytes
+
+    @property
     def in_flight(self) -> int:
-        return len(self._window)
+        return len(self._peer.window)
 
     def oldest_unanswered_s(self, now_s: float) -> float:
         """For how long the peer has owed an answer (0: it owes none)."""
-        sent_s = self._window.oldest_sent_s()
+        sent_s = self._peer.window.oldest_sent_s()
         return 0.0 if sent_s is None else now_s - sent_s
 
     # -- beginning ------------------------------------------------------------------------------
@@ -265,8 +236,8 @@ class Primary:
     def _may_begin(self, op: Op) -> bool:
         if self._held or not self._gate.may_begin():
             return False
-        if self._send is not None:
-            return not self._window.full
+        if self._peer.connected:
+            return not self._peer.window.full
         if self._gate.mode is not Gate.ALONE:
             return False
         if self._recorded or type(op) is Fsync:
@@ -292,7 +263,7 @@ class Primary:
         backlog = self._backlog
         while backlog and self._brake_timer is None and self._may_begin(backlog[0][1]):
             self._begin(*backlog.popleft())
-            if self.brake_s and self._send is None:
+            if self.brake_s and not self._peer.connected:
                 self._brake_timer = self._loop.call_later(self.brake_s, self._brake_over)
         if self._drained is not None:
             self._check_drained()
@@ -304,7 +275,7 @@ class Primary:
     def _begin(self, index: int, op: Op, answer: Answer) -> None:
         if type(op) is Fsync:
             self._sync(index, op, answer)
-        elif self._send is None:
+        elif not self._peer.connected:
             self._carry_out_alone(index, op, answer)
         else:
             self._carry_out_paired(index, op, answer)
@@ -325,11 +296,10 @@ class Primary:
         self._answer(answer, number, result)
 
     def _carry_out_paired(self, index: int, op: Op, answer: Answer) -> None:
-        tree, known = self._trees[index], self._known[index]
+        tree, peer = self._trees[index], self._peer
         before: list[Op] | None = []
         try:
-            if type(op) is not Write or op.handle not in known:
-                before = self._introductions(index, op)
+            before = peer.introductions(index, op)
             result, done = tree.apply_local(op)
         except OSError as error:
             answer(self._local_error(error), None)
@@ -339,9 +309,8 @@ class Primary:
         if before is None:  # nobody can reach it on the peer: it lives and dies here
             self._answer(answer, 0, result)
             return
-        for introduction in before:
-            self._transmit(index, introduction, None)
-        self._transmit(index, done, (answer, result))
+        peer.transmit_all(index, before)
+        peer.transmit(index, done, (answer, result))
 
     def _repair_peer(self, index: int, op: Op, before: list[Op]) -> None:
         """Make the peer equal what an operation that failed left behind here (4.1, F41)."""
@@ -350,72 +319,8 @@ class Primary:
         except OSError as error:
             self._report_fault(f"a failed operation cannot be evened out: {error}")
             return
-        for repair in before + repairs if repairs else ():
-            self._transmit(index, repair, None)
-
-    def _introductions(self, index: int, op: Op) -> list[Op] | None:
-        """What must be sent first so that the peer knows every handle that `op` uses.
-
-        None: it concerns a nameless object that the peer never knew. Paths are those of this
-        instant, before `op` is carried out, as on the peer.
-        """
-        tree, known = self._trees[index], self._known[index]
-        before: list[Op] = []
-        for handle in dict.fromkeys(handles_used(op)):
-            if handle in known:
-                continue
-            path = tree.path_of(handle)
-            if path is not None:
-                before.append(Bind(handle, path))
-            elif isinstance(op, Link) and handle == op.handle:
-                before += tree.describe_nameless(handle)
-            else:
-                return None
-        if isinstance(op, Unlink):
-            before += self._last_sight(index, op.parent, op.name)
-        elif isinstance(op, Rename):
-            before += self._last_sight(index, op.new_parent, op.new_name)
-        return before
-
-    def _last_sight(self, index: int, parent: int, name: bytes) -> list[Op]:
-        """A file about to lose a name, but not its last link, can be introduced now; later its
-        other names might not be known here."""
-        tree = self._trees[index]
-        handle = tree.known_at(parent, name)
-        if not handle or handle in self._known[index] or tree.stat(handle).st_nlink < 2:
-            return []
-        path = tree.path_of(handle)
-        return [] if path is None else [Bind(handle, path)]
-
-    def _transmit(self, index: int, op: Op, item: _Item | _Sync | None) -> None:
-        size_bytes = OP_BYTES
-        if type(op) is Write:
-            size_bytes += len(op.data)
-            self.replicated_bytes += len(op.data)
-        elif isinstance(op, _NAMING):
-            self._known[index].add(op.handle)
-        if isinstance(item, _Sync):
-            seq = self._window.add_completing(item, size_bytes, self._loop.now_s)
-        else:
-            seq = self._window.add(item, size_bytes, self._loop.now_s)
-        if self._send is not None:  # else lost while sending what came before: held
-            self._send(seq, index, op)
-
-    def _forget(self, index: int, handle: int) -> None:
-        """The kernel forgot a handle: so will the peer, if it knows it."""
-        known = self._known[index]
-        if self._send is None or handle not in known:
-            return
-        known.remove(handle)
-        if not any(self._forgotten):
-            self._loop.post(self._send_forgotten)
-        self._forgotten[index].append(handle)
-
-    def _send_forgotten(self) -> None:
-        forgotten, self._forgotten = self._forgotten, [[] for _ in self._trees]
-        for index, handles in enumerate(forgotten):
-            if handles and self._send is not None:
-                self._transmit(index, Forget(tuple(handles)), None)
+        if repairs:
+            self._peer.transmit_all(index, before + repairs)
 
     # -- fsync ----------------------------------------------------------------------------------
 
@@ -425,7 +330,7 @@ class Primary:
             return
         tree = self._trees[index]
         try:
-            before = self._introductions(index, op) if self._send is not None else None
+            before = self._peer.introductions(index, op) if self._peer.connected else None
             fd = tree.sync_descriptor(op)
         except OSError as error:
             answer(self._local_error(error), None)
@@ -433,9 +338,8 @@ class Primary:
         sync = _Sync(answer, gated, remote=before is not None)
         self._syncs.add(sync)
         if before is not None:
-            for introduction in before:
-                self._transmit(index, introduction, None)
-            self._transmit(index, op, sync)
+            self._peer.transmit_all(index, before)
+            self._peer.transmit(index, op, sync, completing=True)
         self._pool.submit(self._sync_in_thread, op, fd, sync)
 
     def _sync_in_thread(self, op: Fsync, fd: int, sync: _Sync) -> None:
@@ -479,7 +383,7 @@ class Primary:
                 answer(0, result)
 
     def _check_drained(self) -> None:
-        busy = self._ready or self._released or self._syncs or len(self._window)
+        busy = self._ready or self._released or self._syncs or len(self._peer.window)
         if self._drained is not None and not busy:
             drained, self._drained = self._drained, None
             drained()

@@ -1,4 +1,4 @@
-"""A primary and a secondary on real directories, joined by a wire that a test holds in its hands."""
+"""A primary and a secondary on real directories, joined by a wire that a test holds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from safepy.model import Gate
 from safepy.storage.backing import Tree
 
 sys.path.append(str(Path(__file__).parent.parent / "storage"))
-from replica_trees import Pair, make_pair, through_the_wire  # noqa: E402
+from replica_trees import Pair, make_pair, through_the_wire
 
 WAIT_S = 5.0
 
