@@ -304,15 +304,19 @@ def _cut(fd: int, max_bytes: int, notice: bytes) -> None:
 
     This descriptor does not append, so the notice lands exactly there, over what is discarded.
     """
-    if os.fstat(fd).st_size > max_bytes + (
-        len(notice) if _has_notice(fd, max_bytes, notice) else 0
-    ):
+    size = os.fstat(fd).st_size
+    if size <= max_bytes:
+        return
+    noticed = os.pread(fd, len(notice), max_bytes) == notice
+    if noticed and size <= max_bytes + len(notice):
+        return
+    try:
         os.pwrite(fd, notice, max_bytes)
+    except OSError:
+        # No room even for this line (a sparse or compressed file): the bound itself matters more.
+        os.ftruncate(fd, max_bytes)
+    else:
         os.ftruncate(fd, max_bytes + len(notice))
-
-
-def _has_notice(fd: int, max_bytes: int, notice: bytes) -> bool:
-    return os.pread(fd, len(notice), max_bytes) == notice
 
 
 def _is_held(path: Path) -> bool:
