@@ -289,6 +289,21 @@ except OSError as error:
     assert as_nobody(read, file) == "EACCES"
 
 
+def test_a_default_acl_replaces_the_umask(served_acl: Served) -> None:
+    os.setxattr(served_acl.directory, "system.posix_acl_default", ACL)
+    before = os.umask(0o077)
+    try:
+        (served_acl.directory / "file").write_bytes(b"")
+        (served_acl.directory / "dir").mkdir()
+    finally:
+        os.umask(before)
+    for place in (served_acl.directory, served_acl.door):
+        assert stat.S_IMODE((place / "file").stat().st_mode) == 0o660
+        assert stat.S_IMODE((place / "dir").stat().st_mode) == 0o660
+        assert os.getxattr(place / "file", "system.posix_acl_access") == ACL
+        assert os.getxattr(place / "dir", "system.posix_acl_default") == ACL
+
+
 def test_permissions_hold_for_ordinary_users(root: Path) -> None:
     os.chmod(root, 0o755)
     (root / "secret").write_bytes(b"x")

@@ -16,19 +16,16 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 from safepy.core.replica import ops
 from safepy.fuse import protocol, replies
 from safepy.fuse.inodes import Directories, Lookups
-from safepy.fuse.protocol import Opcode
+from safepy.fuse.interfaces import Modifier, Tree
+from safepy.fuse.opcodes import OPCODES, Opcode
 from safepy.fuse.replies import DirEntry
 from safepy.fuse.session import Session
-
-#: The errno (0: done) and the result of an operation.
-Answer = Callable[[int, object], None]
 
 _Action = Callable[[int, int, int, int, memoryview], None]
 
@@ -42,48 +39,6 @@ _HIDDEN_XATTR = b"trusted.safekit"
 _ACL_XATTR = b"system.posix_acl_"
 _DT_DIR = 4
 _UNKNOWN_INODE = 0xFFFFFFFF
-
-
-class Tree(Protocol):
-    """The real files of one replicated directory, by handles (1 is the root). All raise OSError.
-
-    A handle belongs to an object: every name of it gives the same. It is never used twice, and
-    names its object, also one without any name left, until `release`.
-    """
-
-    def new_handle(self) -> int:
-        """A handle for an object that the operation to come creates."""
-
-    def lookup(self, parent: int, name: bytes) -> tuple[int, os.stat_result]: ...
-
-    def release(self, handle: int) -> None:
-        """The kernel does not know the handle any more."""
-
-    def stat(self, handle: int) -> os.stat_result: ...
-
-    def readlink(self, handle: int) -> bytes: ...
-
-    def read(self, handle: int, offset: int, size: int) -> bytes: ...
-
-    def list(self, handle: int) -> list[DirEntry]:
-        """(name, inode number, DT_* type) of each entry but "." and ".."."""
-
-    def getxattr(self, handle: int, name: bytes) -> bytes: ...
-
-    def listxattr(self, handle: int) -> Sequence[bytes]: ...
-
-    def lseek(self, handle: int, offset: int, whence: int) -> int: ...
-
-    def statfs(self) -> os.statvfs_result: ...
-
-
-class Modifier(Protocol):
-    """Carries operations out, here and on the peer."""
-
-    def modify(self, tree_index: int, op: ops.Op, answer: Answer) -> None:
-        """`answer` is called once, now or later, in the loop's thread. Results: `Write` the
-        count of bytes; `Make`, `Tmpfile`, `Symlink`, `Link`, `SetAttr` the os.stat_result of
-        the object; the others None."""
 
 
 class Filesystem:
@@ -106,7 +61,7 @@ class Filesystem:
         self, opcode: int, unique: int, node: int, uid: int, gid: int, body: memoryview
     ) -> None:
         """Carry one request out, or start it. Raises ProtocolError."""
-        action = self._actions[opcode] if opcode < protocol.OPCODES else self._unknown
+        action = self._actions[opcode] if opcode < OPCODES else self._unknown
         try:
             action(unique, node, uid, gid, body)
         except OSError as error:
@@ -364,9 +319,8 @@ class Filesystem:
         self._modify(ops.RemoveXattr(node, name), partial(self._done, unique))
 
     def _is_hidden(self, name: bytes) -> bool:
-        return name.startswith(_HIDDEN_XATTR) or (
-            not self._session.acl and name.startswith(_ACL_XATTR)
-        )
+        hidden = _HIDDEN_XATTR if self._session.acl else (_HIDDEN_XATTR, _ACL_XATTR)
+        return name.startswith(hidden)
 
     def _check_xattr(self, name: bytes, hidden: int) -> None:
         """Ours do not exist for others (S10); ACLs do not exist unless they are enforced."""
@@ -440,7 +394,7 @@ class Filesystem:
             Opcode.SYNCFS: self._syncfs,
             Opcode.TMPFILE: self._tmpfile,
         }
-        table: list[_Action] = [self._unknown] * protocol.OPCODES
+        table: list[_Action] = [self._unknown] * OPCODES
         for opcode, action in actions.items():
             table[opcode] = action
         return table

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from safepy.errors import LocalFault
 from safepy.fuse import protocol, replies
-from safepy.fuse.protocol import Opcode
+from safepy.fuse.opcodes import Opcode
 from safepy.host import mounts
 
 #: `(opcode, unique, node, uid, gid, body)`; the body is valid during the call only.

@@ -1,0 +1,55 @@
+"""What a mounted tree expects of those who hold the files (`storage`, `dataplane`)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from safepy.core.replica import ops
+from safepy.fuse.replies import DirEntry
+
+#: The errno (0: done) and the result of an operation.
+Answer = Callable[[int, object], None]
+
+
+class Tree(Protocol):
+    """The real files of one replicated directory, by handles (1 is the root). All raise OSError.
+
+    A handle belongs to an object: every name of it gives the same. It is never used twice, and
+    names its object, also one without any name left, until `release`.
+    """
+
+    def new_handle(self) -> int:
+        """A handle for an object that the operation to come creates."""
+
+    def lookup(self, parent: int, name: bytes) -> tuple[int, os.stat_result]: ...
+
+    def release(self, handle: int) -> None:
+        """The kernel does not know the handle any more."""
+
+    def stat(self, handle: int) -> os.stat_result: ...
+
+    def readlink(self, handle: int) -> bytes: ...
+
+    def read(self, handle: int, offset: int, size: int) -> bytes: ...
+
+    def list(self, handle: int) -> list[DirEntry]:
+        """(name, inode number, DT_* type) of each entry but "." and ".."."""
+
+    def getxattr(self, handle: int, name: bytes) -> bytes: ...
+
+    def listxattr(self, handle: int) -> Sequence[bytes]: ...
+
+    def lseek(self, handle: int, offset: int, whence: int) -> int: ...
+
+    def statfs(self) -> os.statvfs_result: ...
+
+
+class Modifier(Protocol):
+    """Carries operations out, here and on the peer."""
+
+    def modify(self, tree_index: int, op: ops.Op, answer: Answer) -> None:
+        """`answer` is called once, now or later, in the loop's thread. Results: `Write` the
+        count of bytes; `Make`, `Tmpfile`, `Symlink`, `Link`, `SetAttr` the os.stat_result of
+        the object; the others None."""
