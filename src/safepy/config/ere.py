@@ -87,6 +87,9 @@ def _bracket(pattern: str, start: int) -> tuple[str, int]:
         sign = pattern[at]
         if sign == "]" and not first:
             return "".join(out) + "]", at + 1
+        if pattern.startswith("--", at):
+            # Python announces another meaning for it.
+            raise ValueError(f"-- at position {at} is ambiguous")
         named = re.compile(r"\[:(\w+):\]").match(pattern, at)
         if named is not None:
             if named[1] not in _CLASSES:
