@@ -1,0 +1,289 @@
+"""A virtual node: power, a daemon around the real core, a worker twin, scripts, a disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from clock import Entry
+from disk import Disk as NodeDisk
+from twin import Worker
+
+from safepy.core import commands as c
+from safepy.core import events as e
+from safepy.core.machine import initial, next_deadline, step
+from safepy.core.state import ModuleState, Params, Phase
+from safepy.model import Active, Disk, Record, State
+
+if TYPE_CHECKING:
+    from cluster import Cluster
+
+WORKER_COMMANDS = (
+    c.Serve,
+    c.OpenGate,
+    c.CloseGate,
+    c.Quiesce,
+    c.Demote,
+    c.ReleaseHeld,
+    c.AllowFollower,
+    c.Join,
+    c.Follow,
+    c.Adopted,
+    c.StopFollowing,
+    c.ModifiedRecorded,
+)
+
+
+class Node:
+    def __init__(self, cluster: Cluster, params: Params) -> None:
+        self.cluster = cluster
+        self.clock = cluster.clock
+        self.params = params
+        self.name = params.node
+        self.disk = NodeDisk()
+        self.powered = True
+        self.frozen = False
+        self.boots = 1
+        self.runs = 0
+        #: Seconds this node's clock stood still (a frozen virtual machine, F36).
+        self.clock_lag = 0.0
+        self.disk_full = False
+        self.full_means = Disk.OUTDATED
+        self.save_s = (0.001, 0.01)
+        self.script_s = (0.005, 0.3)
+        self.hanging: set[str] = set()
+        self.backlog: list[Callable[[], None]] = []
+        self.state: ModuleState | None = None
+        self.worker: Worker | None = None
+        self.timer: Entry | None = None
+        self.saving: Record | None = None
+        self.trace: list[tuple[float, str]] = []
+
+    # -- time ------------------------------------------------------------------------------------
+
+    def clock_now(self) -> float:
+        return self.clock.now - self.clock_lag
+
+    def later(self, delay_s: float, call: Callable[[], object]) -> Entry:
+        """A call of this node's processes: it waits while they are frozen, dies with them."""
+        run, boots = self.runs, self.boots
+
+        def due() -> None:
+            if self.runs != run or self.boots != boots or not self.powered:
+                return
+            if self.frozen:
+                self.backlog.append(due)
+                return
+            call()
+
+        return self.clock.later(delay_s, due)
+
+    # -- the daemon ------------------------------------------------------------------------------
+
+    def start_daemon(self) -> None:
+        self.runs += 1
+        params = replace(
+            self.params,
+            session=f"{self.name}-{self.runs}",
+            boot_id=f"{self.name}-boot-{self.boots}",
+        )
+        record = self.disk.record
+        self.state = initial(params, record, self.clock_now())
+        self.saving = None
+        self.happen(e.Tick())
+        if record.active is not Active.NONE:
+            self.happen(e.ActionRequested("start", "automatically"))
+
+    def happen(self, event: e.Event) -> None:
+        """One event for the core, now; the commands are carried out."""
+        if self.state is None or not self.powered:
+            return
+        if self.frozen:
+            self.backlog.append(lambda: self.happen(event))
+            return
+        before = self.state
+        self.state, commands = step(self.state, event, self.clock_now())
+        self.cluster.stepped(self, before, self.state)
+        for command in commands:
+            self._carry_out(command)
+        if self.timer is not None:
+            self.timer.cancel()
+        deadline = next_deadline(self.state)
+        assert deadline is not None and deadline >= self.state.now
+        # A little late, as timers are.
+        self.timer = self.later(
+            deadline - self.clock_now() + 0.0005, lambda: self.happen(e.Tick())
+        )
+
+    def _carry_out(self, command: c.Command) -> None:
+        match command:
+            case c.SendBeat():
+                self.cluster.beat(self, command)
+            case c.SaveRecord():
+                self._save(command)
+            case c.RunScript():
+                self._script(command)
+            case c.Cover() | c.Uncover():
+                self.note(f"  {type(command).__name__}")
+                self.later(0.002, lambda: self.happen(e.StepDone(command.step_id, True)))
+            case c.StartWorker():
+                self.later(0.05, lambda: self._start_worker(command.step_id))
+            case c.StopWorker():
+                self._stop_worker(command.step_id)
+            case c.Announce():
+                self.note(f"{command.level.value} {command.text}")
+            case c.SetResource():
+                self.cluster.resource(self, command)
+            case c.WatchProcesses() | c.Publish():
+                pass
+            case _:
+                assert isinstance(command, WORKER_COMMANDS), command
+                self._to_worker(command)
+
+    def note(self, text: str) -> None:
+        self.trace.append((self.clock.now, text))
+        self.cluster.noted(self, text)
+
+    def _to_worker(self, command: c.Command) -> None:
+        worker = self.worker
+        if not isinstance(command, c.OpenGate):
+            self.note(f"  {type(command).__name__}")
+        if worker is None or not worker.alive:
+            step_id = getattr(command, "step_id", None)
+            if step_id is not None:
+                self.later(0.0005, lambda: self.happen(e.StepDone(step_id, False, "no worker")))
+            return
+        self.later(0.0002, lambda: worker.alive and worker.order(command))
+
+    def _save(self, command: c.SaveRecord) -> None:
+        record = command.record
+        old = self.disk.record
+        assert record.epoch >= old.epoch and record.promised >= old.promised
+        assert self.saving is None, "two saves at once"
+        self.saving = record
+
+        def saved() -> None:
+            self.saving = None
+            self.disk.record = record
+            self.cluster.saved(self, old, record)
+            self.happen(e.StepDone(command.step_id, True))
+
+        self.later(self.cluster.rng.uniform(*self.save_s), saved)
+
+    def _script(self, command: c.RunScript) -> None:
+        words = [command.name, *(["force"] if command.force else []), *command.arguments]
+        self.note(f"  run {' '.join(words)}")
+        duration = self.cluster.rng.uniform(*self.script_s)
+        ok = True
+        if command.name in self.hanging:
+            if command.timeout_s is None:
+                return
+            duration, ok = command.timeout_s, False
+        self.later(duration, lambda: self.happen(e.StepDone(command.step_id, ok)))
+
+    # -- the worker ------------------------------------------------------------------------------
+
+    def _start_worker(self, step_id: int) -> None:
+        if self.worker is None or not self.worker.alive:
+            self.worker = Worker(self)
+        self.note("  StartWorker")
+        self.happen(e.StepDone(step_id, True))
+
+    def _stop_worker(self, step_id: int) -> None:
+        if self.worker is not None:
+            self.worker.die()
+            self.worker = None
+        self.note("  StopWorker")
+        self.later(0.01, lambda: self.happen(e.StepDone(step_id, True)))
+
+    # -- faults ----------------------------------------------------------------------------------
+
+    def kill_worker(self) -> None:
+        if self.worker is None or not self.worker.alive:
+            return
+        self.cluster.fails(self, power=False)
+        self.worker.die()
+        self.worker = None
+        self.later(0.05, lambda: self.happen(e.WorkerDied("killed")))
+
+    def kill_daemon(self, back_after_s: float | None = 1.0) -> None:
+        """The worker dies with it; systemd starts it again."""
+        if self.state is None:
+            return
+        self.cluster.fails(self, power=False)
+        if self.worker is not None:
+            self.worker.die()
+            self.worker = None
+        self._record_in_flight()
+        self.state = None
+        self.runs += 1
+        self.note("daemon killed")
+        if back_after_s is not None:
+            self.later(back_after_s, self.start_daemon)
+
+    def _record_in_flight(self) -> None:
+        if self.saving is not None and self.cluster.rng.random() < 0.5:
+            self.cluster.saved(self, self.disk.record, self.saving)
+            self.disk.record = self.saving
+        self.saving = None
+
+    def power_off(self) -> None:
+        if not self.powered:
+            return
+        self.cluster.fails(self, power=True)
+        if self.worker is not None:
+            self.worker.die()
+            self.worker = None
+        self._record_in_flight()
+        self.powered = self.frozen = False
+        self.backlog.clear()
+        self.state = None
+        self.runs += 1
+        self.disk.power_loss()
+        self.note("power off")
+
+    def power_on(self) -> None:
+        if self.powered:
+            return
+        self.powered = True
+        self.boots += 1
+        self.note("power on")
+        self.start_daemon()
+
+    def freeze(self) -> None:
+        if self.powered and not self.frozen:
+            self.cluster.fails(self, power=False)
+            self.frozen = True
+            self.frozen_at = self.clock.now
+            self.note("frozen")
+
+    def awake(self, clock_stood_still: bool = False, told: bool = True) -> None:
+        if not self.frozen:
+            return
+        self.frozen = False
+        gap = self.clock.now - self.frozen_at
+        self.note(f"awake after {gap:.1f} s")
+        if clock_stood_still:
+            self.clock_lag += gap
+        waiting, self.backlog = self.backlog, []
+        if told and not clock_stood_still and self.state is not None:
+            self.happen(e.Paused(gap))
+        for call in waiting:
+            call()
+
+    # -- what is true ----------------------------------------------------------------------------
+
+    @property
+    def shown(self) -> State | None:
+        return None if self.state is None else self.state.state
+
+    @property
+    def healthy(self) -> bool:
+        """Could take over with everything that was acknowledged."""
+        if self.state is None or self.frozen or not self.powered:
+            return False
+        if self.worker is None or not self.worker.alive:
+            return False
+        in_sync = self.state.phase is Phase.FOLLOWING and self.state.synced
+        return self.disk.record.disk is Disk.UPTODATE and (in_sync or self.state.serving)

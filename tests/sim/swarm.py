@@ -1,0 +1,237 @@
+"""Random bad days. `python tests/sim/swarm.py [first seed] [how many]` runs them by the hour.
+
+Act one: faults, with the safety checks after every event. Act two: the faults stop, an operator
+starts what is stopped, and within a bounded time the pair must be PRIM and SECOND.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from cluster import NAMES, TIMEOUT_S, Cluster  # noqa: E402
+from node import Node  # noqa: E402
+
+from safepy.model import Disk, State  # noqa: E402
+
+ACT_ONE_S = 40.0
+RECOVERY_S = 60.0
+
+
+class Day:
+    """One seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.cluster = Cluster(seed, lanes=("default", "flow") if seed % 2 else ("default",))
+        self.rng = self.cluster.rng
+        #: A third of the days may isolate the nodes totally: both may lead then (E6).
+        self.may_split = seed % 3 == 0
+        self.happened: Counter[str] = Counter()
+
+    def run(self) -> None:
+        cluster = self.cluster
+        cluster.form_pair()
+        end = cluster.clock.now + ACT_ONE_S
+        while cluster.clock.now < end:
+            cluster.run(self.rng.choice((0.01, 0.05, 0.3, 1.0, 3.0, 6.0)))
+            self._fault()
+        self._heal()
+        assert cluster.until(self._settled, RECOVERY_S), (
+            f"seed {self.seed}: no pair {RECOVERY_S} s after the faults ended\n{cluster.tail(150)}"
+        )
+        cluster.write_every_s = 0.0
+        cluster.run(2.0)
+        if cluster.pair_ready():
+            cluster.checks.at_rest()
+
+    def _settled(self) -> bool:
+        if self.cluster.pair_ready():
+            return True
+        for name in NAMES:
+            node = self.cluster.nodes[name]
+            if node.shown is State.STOP:
+                self.cluster.act(name, "start")
+        return False
+
+    def _fault(self) -> None:
+        node = self.cluster.nodes[self.rng.choice(NAMES)]
+        fault = self.rng.choice(FAULTS)
+        if fault(self, node):
+            self.happened[fault.__name__] += 1
+
+    def _heal(self) -> None:
+        self.cluster.network.heal()
+        for node in self.cluster.nodes.values():
+            node.disk_full = False
+            node.hanging.clear()
+            node.script_s, node.save_s = (0.005, 0.3), (0.001, 0.01)
+            node.awake()
+            node.power_on()
+
+    # -- faults; each returns whether it happened --------------------------------------------------
+
+    def _later(self, low_s: float, high_s: float, call: object) -> None:
+        assert callable(call)
+        self.cluster.clock.later(self.rng.uniform(low_s, high_s), lambda: call())
+
+    def power(self, node: Node) -> bool:
+        if not node.powered:
+            return False
+        node.power_off()
+        self._later(0.5, 12.0, node.power_on)
+        return True
+
+    def daemon_kill(self, node: Node) -> bool:
+        node.kill_daemon(self.rng.uniform(0.1, 6.0))
+        return True
+
+    def worker_kill(self, node: Node) -> bool:
+        node.kill_worker()
+        return True
+
+    def freeze(self, node: Node) -> bool:
+        if node.frozen or not node.powered:
+            return False
+        node.freeze()
+        still, told = self.rng.random() < 0.4, self.rng.random() < 0.7
+        self._later(0.3, 3 * TIMEOUT_S, lambda: node.awake(still, told))
+        return True
+
+    def stream(self, node: Node) -> bool:
+        network = self.cluster.network
+        if network.lanes_dead and not self.may_split:
+            return False
+        self.cluster.cut_stream()
+        self._later(0.1, 8.0, lambda: setattr(network, "stream_cut", False))
+        return True
+
+    def lanes(self, node: Node) -> bool:
+        """All lanes, in one direction or both. The stream may live on (F27)."""
+        network = self.cluster.network
+        if network.stream_cut and not self.may_split:
+            return False
+        if not self.may_split and not self.cluster.stream_lives:
+            return False
+        senders = self.rng.choice(((node.name,), NAMES))
+        network.cut_lanes(*senders)
+        self._later(0.5, 9.0, self._join_lanes)
+        return True
+
+    def _join_lanes(self) -> None:
+        for lane in self.cluster.network.lanes.values():
+            lane.cut.clear()
+
+    def isolation(self, node: Node) -> bool:
+        if not self.may_split:
+            return False
+        self.cluster.network.cut_lanes(*NAMES)
+        self.cluster.cut_stream()
+        self._later(1.0, 12.0, self._rejoin)
+        return True
+
+    def _rejoin(self) -> None:
+        self._join_lanes()
+        self.cluster.network.stream_cut = False
+
+    def one_lane(self, node: Node) -> bool:
+        lane = self.rng.choice(list(self.cluster.network.lanes.values()))
+        if len(self.cluster.network.lanes) == 1:
+            lane.loss = self.rng.choice((0.0, 0.1, 0.3))
+            lane.duplicates = self.rng.choice((0.0, 0.2))
+            lane.delay_s = (0.0002, self.rng.choice((0.002, 0.05, 0.6)))
+            return True
+        if any(other.cut for other in self.cluster.network.lanes.values()):
+            return False
+        lane.cut.update(NAMES)
+        self._later(1.0, 10.0, lane.cut.clear)
+        return True
+
+    def disk_full(self, node: Node) -> bool:
+        if node.state is None or node.state.serving:
+            return False
+        node.disk_full, node.full_means = True, Disk.OUTDATED
+        self._later(1.0, 6.0, lambda: setattr(node, "disk_full", False))
+        return True
+
+    def slow_disk(self, node: Node) -> bool:
+        node.save_s = (0.05, 1.0)
+        self._later(1.0, 6.0, lambda: setattr(node, "save_s", (0.001, 0.01)))
+        return True
+
+    def slow_scripts(self, node: Node) -> bool:
+        node.script_s = (0.2, 2.5)
+        node.hanging = {self.rng.choice(("stop_prim", "stop_second", "stop_sec", "none"))}
+        return True
+
+    def stop(self, node: Node) -> bool:
+        self.cluster.act(node.name, "stop")
+        self._later(0.1, 6.0, lambda: self.cluster.act(node.name, "start"))
+        return True
+
+    def stopstart(self, node: Node) -> bool:
+        self.cluster.act(node.name, "stopstart")
+        return True
+
+    def restart(self, node: Node) -> bool:
+        self.cluster.act(node.name, "restart")
+        return True
+
+    def swap(self, node: Node) -> bool:
+        self.cluster.act(node.name, "swap")
+        return True
+
+    def nothing(self, node: Node) -> bool:
+        self.cluster.run(self.rng.uniform(1.0, 8.0))
+        return True
+
+
+FAULTS = (
+    Day.power,
+    Day.daemon_kill,
+    Day.worker_kill,
+    Day.freeze,
+    Day.stream,
+    Day.lanes,
+    Day.isolation,
+    Day.one_lane,
+    Day.disk_full,
+    Day.slow_disk,
+    Day.slow_scripts,
+    Day.stop,
+    Day.stopstart,
+    Day.restart,
+    Day.swap,
+    Day.nothing,
+)
+
+
+def main() -> None:
+    first = int(sys.argv[1]) if len(sys.argv) > 1 else 0
+    count = int(sys.argv[2]) if len(sys.argv) > 2 else 1000
+    began = time.monotonic()
+    totals: Counter[str] = Counter()
+    writes = splits = failed = 0
+    for seed in range(first, first + count):
+        day = Day(seed)
+        try:
+            day.run()
+        except AssertionError as error:
+            failed += 1
+            print(f"seed {seed}: {str(error).splitlines()[0]}")
+        totals.update(day.happened)
+        writes += day.cluster.checks.acknowledged_count
+        splits += bool(day.cluster.checks.splits)
+    print(
+        f"{count} days, {failed} broken, {writes} writes, {splits} with a split brain, "
+        f"{time.monotonic() - began:.1f} s"
+    )
+    print(", ".join(f"{name} {number}" for name, number in totals.most_common()))
+
+
+if __name__ == "__main__":
+    main()
