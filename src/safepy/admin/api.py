@@ -86,8 +86,6 @@ class Manager(Protocol):
 
     async def print_line(self, module: str, level: Level, text: str, origin: str) -> None: ...
 
-    async def get_resource(self, module: str, name: str) -> str: ...
-
     async def set_resource(
         self, module: str, name: str, value: str, who: str, log: bool | None = None
     ) -> None: ...
@@ -175,6 +173,18 @@ async def _next(manager: Manager, call: Call) -> Watched:
     )
 
 
+async def _resource(manager: Manager, call: Call) -> str:
+    """As `state -v` shows it: what the automaton knows, else what was set last."""
+    (snapshot,) = await _states(manager, call)
+    for name, value, _ in snapshot.resources:
+        if name == call.args.name:
+            return value
+    raise RequestRefused(
+        f"module {call.module} has no resource {call.args.name}",
+        f"safekit state -v -m {call.module} shows them",
+    )
+
+
 async def _boot_status(manager: Manager, call: Call) -> str:
     return await manager.boot(call.module, None)
 
@@ -219,7 +229,7 @@ _TABLE = (
     ),
     Verb(
         "resource.get",
-        lambda m, c: m.get_resource(c.module, c.args.name),
+        _resource,
         ResourceName,
         answer=str,
         changes=False,

@@ -139,10 +139,6 @@ class FakeManager:
     async def print_line(self, module: str, level: Level, text: str, origin: str) -> None:
         self._note("print", module, level, text, origin)
 
-    async def get_resource(self, module: str, name: str) -> str:
-        self._note("get", module, name)
-        return "up"
-
     async def set_resource(
         self, module: str, name: str, value: str, who: str, log: bool | None = None
     ) -> None:

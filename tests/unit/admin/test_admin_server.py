@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import stat
@@ -110,10 +111,11 @@ def test_the_kernel_says_who_calls(path: str) -> None:
 
 def test_refusals_come_with_hint_and_exit_code(manager: FakeManager, path: str) -> None:
     manager.failure = ConfigError("line 7: no", "write yes")
+    manager.failure.exit_code = 7
     with pytest.raises(SafekitError) as refusal:
         Client(path).call("config", "demo")
     assert (refusal.value.message, refusal.value.hint) == ("line 7: no", "write yes")
-    assert refusal.value.exit_code == 1
+    assert refusal.value.exit_code == 7
 
 
 def test_a_bug_is_logged_and_answered_in_one_line(
@@ -151,11 +153,11 @@ def test_garbage_is_answered_and_the_connection_goes_on(path: str, line: bytes) 
 
 
 def test_a_line_without_end_is_cut_off(path: str) -> None:
-    with raw(path) as connection, pytest.raises(OSError):
-        connection.sendall(b"x" * (MAX_REQUEST_BYTES * 3))
+    with raw(path) as connection:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.sendall(b"x" * (MAX_REQUEST_BYTES * 3))
         reply = decode_reply(line_of(connection))
         assert reply.error == "the request is too long"
-        raise ConnectionResetError
     assert Client(path).call("modules")
 
 

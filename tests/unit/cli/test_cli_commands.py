@@ -48,7 +48,7 @@ ASKED: list[tuple[list[str], tuple[Any, ...]]] = [
         ["set", "-r", "custom.x", "-v", "up", "-n", "-i", "me"],
         ("set", "demo", "custom.x", "up", "me", False),
     ),
-    (["get", "-r", "custom.x"], ("get", "demo", "custom.x")),
+    (["get", "-r", "rfs.uptodate"], ("snapshot", "demo")),
     (["incloop", "-i", "me"], ("loop", "demo", "inc", "me")),
     (["resetloop"], ("loop", "demo", "reset", "")),
     (["checkloop"], ("loop", "demo", "check", "")),
@@ -184,6 +184,15 @@ def test_state_of_all_names_the_unconfigured(run: Any, daemon: FakeManager) -> N
     text = run("state").stdout
     assert text.count("Module ") == 3
     assert "NOT CONFIGURED (safekit config -m raw)" in text
+
+
+def test_get_prints_the_value_the_automaton_knows_or_what_was_set(
+    run: Any, daemon: FakeManager
+) -> None:
+    assert run("get", "-m", "demo", "-r", "rfs.uptodate").stdout == "up\n"
+    assert run("get", "-m", "demo", "-r", "usersetting.boot").stdout == "on\n"
+    unknown = run("get", "-m", "demo", "-r", "custom.x")
+    assert unknown.exit_code == 1 and "has no resource custom.x" in unknown.stderr
 
 
 def test_state_as_json_and_yaml(run: Any, daemon: FakeManager) -> None:
