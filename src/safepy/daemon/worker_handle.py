@@ -244,9 +244,10 @@ def _note_pid(path: str, pid: int) -> None:
 
 
 def _start_time(pid: int) -> str:
-    """The kernel's start time: a pid is an identity only together with it."""
+    """The kernel's start time: a pid is an identity only together with it. "" for a zombie."""
     with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-        return file.read().rpartition(")")[2].split()[19]
+        fields = file.read().rpartition(")")[2].split()
+    return "" if fields[0] in "ZX" else fields[19]
 
 
 def _noted_pid(path: str) -> tuple[int, str]:
@@ -263,16 +264,23 @@ async def end_old_worker(pid_path: str) -> None:
     except (OSError, ValueError):
         return
     try:
-        with contextlib.suppress(OSError):
-            if _start_time(pid) != start:
-                return
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(pid_fd, signal.SIGKILL)
-        log.warning("killed worker %d that outlived its daemon", pid)
-        if not await _readable_within(pid_fd, _OLD_WORKER_LIMIT_S):
-            raise LocalFault(f"worker {pid} of an earlier daemon does not die")
+        if _is_alive(pid, start):
+            log.warning("killing worker %d that outlived its daemon", pid)
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pid_fd, signal.SIGKILL)
+            if not await _readable_within(pid_fd, _OLD_WORKER_LIMIT_S):
+                raise LocalFault(f"worker {pid} of an earlier daemon does not die")
     finally:
         os.close(pid_fd)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(pid_path)
+
+
+def _is_alive(pid: int, start: str) -> bool:
+    try:
+        return _start_time(pid) == start
+    except OSError:
+        return False
 
 
 async def _readable_within(fd: int, limit_s: float) -> bool:

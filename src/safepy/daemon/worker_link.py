@@ -170,7 +170,6 @@ class WorkerLink:
             if not answer.done():
                 answer.set_exception(LocalFault(f"the worker died: {reason}"))
         if self._wanted:
-            self._voice.say("nfsbox", Level.CRITICAL, f"The replication process died: {reason}")
             self._post(events.WorkerDied(reason))
 
     def _heard(self, report: messages.Report) -> None:

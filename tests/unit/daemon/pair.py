@@ -43,6 +43,7 @@ class Daemon:
     def __init__(self, root: Path, name: str, address: str, key: bytes, cluster: str) -> None:
         self.name, self.address = name, address
         self.safe, self.var = root / name / "safe", root / name / "var"
+        self.root = root
         self.trace = root / "trace"
         self.socket = str(self.var / "run" / "safeadmin.sock")
         (self.safe / "conf").mkdir(parents=True)
@@ -55,6 +56,8 @@ class Daemon:
         key_file.write_bytes(key)
         (self.var / "cluster" / "cluster.xml").write_text(cluster)
         self.log = root / f"{name}.log"
+        #: What runs the daemon, before the interpreter: a namespace, for instance.
+        self.launcher: list[str] = []
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -66,7 +69,7 @@ class Daemon:
         }
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "safepy.daemon.main"],
+                [*self.launcher, sys.executable, "-m", "safepy.daemon.main"],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
