@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import tomllib
 from pathlib import Path
 
+from . import need
 from .layout import STATE
 from .procs import run
 
@@ -63,10 +65,30 @@ def product(checkout: Path) -> Path:
     if not layer.exists():
         _prune()
         making = _begin(layer)
-        run(str(checkout / "scripts/install"), "--prefix-root", str(making), timeout_s=600)
+        venv = dependencies(checkout)
+        install = (str(checkout / "scripts/install"), "--prefix-root", str(making))
+        run(*install, "--venv", str(venv), timeout_s=600)
         _finish(making, layer)
     os.utime(layer)
     return layer
+
+
+def dependencies(checkout: Path) -> Path:
+    """A virtual environment with what safepy needs, at a place where every node sees it.
+
+    Not the checkout's own: a clone below /tmp is not visible inside a node.
+    """
+    project = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]
+    wanted: list[str] = project["dependencies"]
+    venv = STATE / f"venv-{hashlib.sha256(repr(wanted).encode()).hexdigest()[:16]}"
+    if not venv.exists():
+        # Only its interpreter and its packages are used, which do not mind being moved.
+        making = venv.with_name(venv.name + ".making")
+        shutil.rmtree(making, ignore_errors=True)
+        run(need.python(), "-m", "venv", "--clear", str(making), timeout_s=120)
+        run(str(making / "bin/python"), "-m", "pip", "install", "-q", *wanted, timeout_s=900)
+        making.rename(venv)
+    return venv
 
 
 def _digest(checkout: Path) -> str:

@@ -67,3 +67,17 @@ def postgres_bin() -> Path:
     """The directory of initdb, pg_ctl and postgres (newest version installed)."""
     commands("initdb")
     return max(Path(POSTGRES).glob("*/bin/initdb"), key=lambda at: float(at.parts[-3])).parent
+
+
+def python() -> str:
+    """A Python 3.11 or newer that can make virtual environments; Debian's own if it can."""
+    check = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))"
+    candidates = ("/usr/bin/python3", sys.executable, "python3.13", "python3.12", "python3.11")
+    for attempt in range(2):
+        for candidate in candidates:
+            path = shutil.which(candidate)
+            if path and run(path, "-c", check, check=False).returncode == 0:
+                return path
+        if attempt == 0:
+            with_policy(["python3", "python3-venv"])
+    raise LabError("no Python 3.11 or newer with venv found")

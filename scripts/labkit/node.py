@@ -12,7 +12,7 @@ from pathlib import Path
 
 from . import mounts
 from .cage import Cage, unified
-from .layout import Layout, lan_name, lan_number, node_number
+from .layout import STATE, Layout, lan_name, lan_number, node_number
 from .network import Network
 from .procs import LabError, Process, children, run, wait_until
 
@@ -136,6 +136,7 @@ class Node:
             "--bind=/dev/fuse",
             f"--bind={self.data}:/data",
             f"--bind={self.layout.shared}:/lab",
+            *(f"--bind-ro={venv}" for venv in sorted(STATE.glob("venv-*[0-9a-f]"))),
             f"--network-namespace-path=/run/netns/{self.layout.namespace(self.name)}",
             "--resolv-conf=off",
             "--timezone=off",

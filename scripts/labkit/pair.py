@@ -83,11 +83,22 @@ class Pair:
 
 
 def kill_worker(node: Node) -> None:
-    node.run("pkill", "-KILL", "-f", "[s]afepy.worker")
+    """SIGKILL to the replication process; returns when another one runs."""
+    _kill(node, "pgrep -o -f '[s]afepy.worker' || true")
 
 
 def kill_daemon(node: Node) -> None:
-    pid = node.shell("systemctl show --property MainPID --value safeadmin.service").strip()
-    if pid in ("", "0"):
-        raise LabError(f"{node.name}: safeadmin does not run")
-    node.run("kill", "-KILL", pid)
+    """SIGKILL to safeadmin; returns when another one runs."""
+    _kill(node, "systemctl show --property MainPID --value safeadmin.service")
+
+
+def _kill(node: Node, find: str) -> None:
+    before = node.shell(find).strip()
+    if before in ("", "0"):
+        raise LabError(f"{node.name}: nothing to kill: `{find}` finds nothing")
+    node.run("kill", "-KILL", before)
+
+    def replaced() -> bool:
+        return node.shell(find).strip() not in ("", "0", before)
+
+    node.wait_until("what was killed runs again", replaced, 30)

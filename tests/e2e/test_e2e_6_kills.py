@@ -15,7 +15,6 @@ from labkit.lab import Lab
 from labkit.modules import TIMEOUT_MS
 from labkit.node import Node
 from labkit.pair import Pair, kill_daemon, kill_worker
-from labkit.safekit import state
 
 pytestmark = pytest.mark.lab
 
@@ -76,9 +75,6 @@ def test_killed_on_the_secondary(lab: Lab, kill: Callable[[Node], None]) -> None
     pair.start()
     with watched(lab, pair):
         kill(lab["n2"])
-        lab["n2"].wait_until(
-            "n2 noticed", lambda: state(lab["n2"], "app").get("state") != "SECOND", 20
-        )
         pair.wait_pair("n1", "n2", 60)
         pair.wait_work()
     pair.assert_whole("n1", ["n1"])

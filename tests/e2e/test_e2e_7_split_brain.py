@@ -24,7 +24,7 @@ def test_the_former_secondary_gives_way_and_keeps_its_files_aside(lab: Lab) -> N
     lab["n2"].heal()
     pair.wait_pair("n1", "n2", 90)
 
-    assert "Split brain recovery: staying alone" in pair.log("n1")
+    # What n1 says depends on who hears the other first; that n2 gave way does not.
     assert "Split brain recovery: exiting alone" in pair.log("n2")
     assert (pair.files("n2") / "disputed").read_text() == "n1\n"
     assert not (pair.files("n2") / "only-n2").exists()

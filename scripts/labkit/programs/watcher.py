@@ -10,8 +10,10 @@ Usage: watcher.py DIRECTORY BARE-DIRECTORY   (the second lies on the same bare f
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import time
+from pathlib import Path
 
 
 def main(directory: str, bare: str) -> int:
@@ -26,7 +28,9 @@ def main(directory: str, bare: str) -> int:
             found = os.fstat(handle).st_dev
             os.close(handle)
             if found == device:
-                print(f"{directory} was open for writing on the bare file system", flush=True)
+                moment = time.strftime("%T", time.gmtime()) + f"{time.time() % 1:.3f}"[1:]
+                print(f"{socket.gethostname()} {moment}: {directory} was the bare file system")
+                print(Path("/proc/self/mountinfo").read_text(), flush=True)
                 return 1
         time.sleep(0.01)
 
