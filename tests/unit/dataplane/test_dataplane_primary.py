@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -18,6 +19,7 @@ from safepy.core.replica.ops import (
     Fsync,
     Link,
     Make,
+    Op,
     Rename,
     SetAttr,
     SetXattr,
@@ -64,10 +66,12 @@ def test_the_first_modification_alone_waits_for_its_record(live: LivePath) -> No
     live.modify("sync", Fsync(0, False))  # changes nothing
     live.modify("one", file_op(live, b"one"))
     live.modify("two", file_op(live, b"two"))
+    live.modify("sync behind", Fsync(0, False))  # covers them, so it may not overtake them
     assert live.asked == 1
+    assert live.primary.held == 3
     assert not exists(live, "one")
     live.primary.modified_recorded()
-    live.until(lambda: len(live.answers.order) == 3)
+    live.until(lambda: len(live.answers.order) == 4)
     assert live.answers.order.index("one") < live.answers.order.index("two")
     live.modify("three", file_op(live, b"three"))
     assert live.answers.given["three"][0] == 0
@@ -99,6 +103,25 @@ def test_answer_that_becomes_ready_after_the_deadline_waits_for_the_gate(live: L
     assert live.answers.given == {}
     live.gate.open(Gate.PRIM, 2, 20.0)
     live.primary.kick()
+    assert live.answers.given["make"][0] == 0
+
+
+def test_deadline_that_passes_during_the_operation_keeps_the_answer(
+    live: LivePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live.alone()
+    live.primary.modified_recorded()
+    apply = live.pair.here.apply
+
+    def slow(op: Op) -> object:
+        live.now_s = 11.0  # the process was frozen
+        return apply(op)
+
+    monkeypatch.setattr(live.pair.here, "apply", slow)
+    live.modify("make", file_op(live))
+    assert exists(live, "f")
+    assert live.answers.given == {}
+    live.alone()
     assert live.answers.given["make"][0] == 0
 
 
@@ -355,6 +378,25 @@ def test_drain_waits_for_what_is_in_flight_and_holds_the_rest(live: LivePath) ->
     assert live.primary.held == 1
     live.primary.unhold()
     assert exists(live, "later")
+
+
+def test_drain_waits_for_a_local_fsync(live: LivePath, monkeypatch: pytest.MonkeyPatch) -> None:
+    may_end = threading.Event()
+
+    def slow(op: Fsync, fd: int) -> None:
+        os.close(fd)
+        assert may_end.wait(5)
+
+    monkeypatch.setattr(primary_module, "run_sync", slow)
+    drained: list[int] = []
+    live.alone()
+    live.modify("sync", Fsync(0, False))
+    live.primary.drain(lambda: drained.append(1))
+    live.turn()
+    assert drained == []
+    may_end.set()
+    live.until(lambda: drained == [1])
+    assert live.answers.given["sync"] == (0, None)
 
 
 def test_drain_of_an_idle_primary_is_immediate(live: LivePath) -> None:

@@ -35,6 +35,7 @@ class Pair:
     @staticmethod
     def _tree(path: Path, open_limit: int) -> Tree:
         path.mkdir()
+        os.utime(path, ns=(0, 0))
         return Tree(os.open(path, os.O_RDONLY | os.O_DIRECTORY), 0, True, open_limit)
 
     def do(self, op: Op) -> Any:

@@ -272,6 +272,7 @@ def test_rename_between_two_names_of_one_file_changes_nothing(pair: Pair) -> Non
     pair.do(Link(file, ROOT, b"g"))
     pair.do(Rename(ROOT, b"f", ROOT, b"g", 0))
     assert {name for name, _, _ in pair.here.list(ROOT)} == {b"f", b"g"}
+    assert pair.here.known_at(ROOT, b"f") == pair.here.known_at(ROOT, b"g") == file
     assert pair.here.lookup(ROOT, b"f")[0] == file
     pair.do(Unlink(ROOT, b"f"))
     assert pair.here.path_of(file) == b"g"
@@ -408,6 +409,44 @@ def test_descriptors_stay_bounded_and_deep_trees_work() -> None:
             pair.do(Write(handle, 1, b"y"))
         assert pair.here._objects.open_count <= 8 + 1 + 1  # the root, and the nameless o0
         assert pair.there.read(file, 0, 4) == b"deep"
+
+
+def test_file_without_descriptor_keeps_its_handle_through_a_rename() -> None:
+    with make_pair(open_limit=8) as pair:
+        files = [make(pair, b"%d" % n) for n in range(30)]
+        closed = next(h for h in files if pair.here._objects.get(h).fd < 0)
+        name = pair.here.path_of(closed)
+        assert name is not None
+        pair.do(Rename(ROOT, name, ROOT, b"moved", 0))
+        assert pair.here.lookup(ROOT, b"moved")[0] == closed
+        pair.do(Write(closed, 0, b"x"))
+        assert (pair.there_path / "moved").read_bytes() == b"x"
+
+
+def test_descriptor_in_use_is_not_the_one_closed() -> None:
+    with make_pair(open_limit=8) as pair:
+        busy = make(pair, b"busy")
+        for n in range(30):
+            pair.here.read(busy, 0, 1)
+            make(pair, b"%d" % n)
+            assert pair.here._objects.get(busy).fd >= 0
+
+
+def test_number_reused_behind_our_back_is_another_file(pair: Pair) -> None:
+    old = make(pair, b"f")
+    number = pair.here.stat(old).st_ino
+    pair.here._objects._close(pair.here._objects.get(old))
+    for path in (pair.here_path, pair.there_path):
+        os.unlink(path / "f")
+    for n in range(50):
+        new = make(pair, b"n%d" % n)
+        if pair.here.stat(new).st_ino == number:
+            break
+    else:
+        pytest.skip("the file system did not give the number away")
+    with raises(errno.ESTALE):
+        pair.here.read(old, 0, 1)
+    assert pair.here.read(new, 0, 1) == b""
 
 
 def test_fsync_of_each_kind_succeeds(pair: Pair) -> None:
