@@ -105,8 +105,8 @@ class Checks:
 
     def after_each(self) -> None:
         cluster = self.cluster
-        if cluster.isolated:
-            self.split_possible = True
+        if cluster.isolated and not self.split_possible:
+            self._isolation_begins()
         first, second = cluster.nodes.values()
         if first.worker is None or second.worker is None:
             return
@@ -114,6 +114,15 @@ class Checks:
             if not self.split_possible:
                 self.fail("two gates can answer a new modification at the same time")
             self.splits += 1
+
+    def _isolation_begins(self) -> None:
+        """From here both may lead: what only one of them has is found kept aside at worst."""
+        self.split_possible = True
+        first, second = (node.disk.tree for node in self.cluster.nodes.values())
+        one_sided = {n for n in self.owed if n not in first or n not in second}
+        self.diverged |= one_sided
+        for number in one_sided:
+            del self.owed[number]
 
     # -- at rest ---------------------------------------------------------------------------------
 

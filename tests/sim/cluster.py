@@ -195,6 +195,14 @@ class Cluster:
             for a, b in ((first, second), (second, first))
         )
 
+    @property
+    def quiet(self) -> bool:
+        """In sync over a live stream, with nothing under way."""
+        return self.stream_lives and not any(
+            node.worker is None or node.worker.pending or node.worker.received
+            for node in self.nodes.values()
+        )
+
     def form_pair(self) -> None:
         """First start: n1 primary, n2 secondary."""
         self.act("n1", "prim")

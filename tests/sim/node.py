@@ -112,9 +112,7 @@ class Node:
         deadline = next_deadline(self.state)
         assert deadline is not None and deadline >= self.state.now
         # A little late, as timers are.
-        self.timer = self.later(
-            deadline - self.clock_now() + 0.0005, lambda: self.happen(e.Tick())
-        )
+        self.timer = self.later(deadline - self.clock_now() + 0.0005, lambda: self.happen(e.Tick()))
 
     def _carry_out(self, command: c.Command) -> None:
         match command:

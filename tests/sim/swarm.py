@@ -46,8 +46,10 @@ class Day:
         )
         cluster.write_every_s = 0.0
         cluster.run(2.0)
-        if cluster.pair_ready():
-            cluster.checks.at_rest()
+        assert cluster.until(lambda: self._settled() and cluster.quiet, RECOVERY_S), (
+            f"seed {self.seed}: the pair does not stay together\n{cluster.tail(150)}"
+        )
+        cluster.checks.at_rest()
 
     def _settled(self) -> bool:
         if self.cluster.pair_ready():

@@ -15,7 +15,7 @@ from safepy.model import Active, Level, Record, State
 from . import deciding, events, following, invariants, links, outlook, requests, serving, stopping
 from .commands import CloseGate, Command, SetResource
 from .events import Event
-from .progress import advance, step_done
+from .progress import advance, step_done, worker_gone
 from .state import Link, ModuleState, Params, Phase
 from .turn import Turn
 
@@ -141,6 +141,8 @@ def _happen(t: Turn, event: Event) -> None:
 
 def worker_died(t: Turn, reason: str) -> None:
     """A worker that dies again and again is a loop as well (9.4)."""
+    if t.s.phase is Phase.STOPPING:
+        worker_gone(t)
     stopping.worker_died(t, reason)
     if t.s.start_again and t.s.phase is Phase.STOPPING:
         requests.count_worker_death(t)

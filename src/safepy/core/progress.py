@@ -14,6 +14,10 @@ from .transitions import Cause
 from .turn import Turn
 
 
+#: Steps that the worker answers.
+BY_WORKER = (Work.SERVE, Work.QUIESCE, Work.DEMOTE, Work.FOLLOW, Work.STOP_FOLLOWING)
+
+
 def advance(t: Turn) -> bool:
     """Bring the first step of the plan forward, if that is possible now."""
     s = t.s
@@ -63,6 +67,13 @@ def step_done(t: Turn, event: StepDone) -> None:
     _next(t)
     if isinstance(step, Work):
         _worked(t, step, event)
+
+
+def worker_gone(t: Turn) -> None:
+    """A step that the dead worker was carrying out has failed."""
+    s = t.s
+    if s.running and s.plan and s.plan[0] in BY_WORKER:
+        step_done(t, StepDone(s.running, False, "the replication process died"))
 
 
 def _saved(t: Turn, event: StepDone) -> None:
@@ -204,6 +215,8 @@ def _save(t: Turn, step: Save) -> bool:
         case Save.STEPPED_DOWN:
             record = records.outdated(s.wanted) if params.has_rfs else s.wanted
         case Save.NEW_EPOCH:
+            if s.link is not Link.SOLO:
+                return _next(t)  # The link has changed the epoch, or is about to.
             record = records.renumber(s.wanted)
         case Save.STOPPED:
             stopped = stopping.stopped_record(t)

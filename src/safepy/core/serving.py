@@ -30,7 +30,7 @@ BOUND = frozenset({Link.RECORDING, Link.JOINING, Link.PAIRED})
 
 def replica_lost(t: Turn, epoch: int, reason: str) -> None:
     """The worker holds every write from here on."""
-    if t.s.serving and t.s.link in BOUND and epoch in (t.epoch, t.s.join_epoch, t.s.wanted.epoch):
+    if t.s.serving and t.s.link in BOUND and epoch >= t.s.solo_epoch:
         t.announce(Level.EVENT, f"Replication to the secondary is lost: {reason}")
         freeze(t)
 
@@ -38,7 +38,7 @@ def replica_lost(t: Turn, epoch: int, reason: str) -> None:
 def caught_up(t: Turn, epoch: int) -> None:
     """The follower's tree equals ours, writes are held: first our record, then it may adopt."""
     s = t.s
-    if not s.serving or s.link is not Link.SOLO or epoch != t.epoch:
+    if not s.serving or s.link is not Link.SOLO or epoch < s.solo_epoch:
         return
     s.link = Link.RECORDING
     s.link_version = t.want(records.join(s.wanted))
@@ -52,7 +52,7 @@ def joined(t: Turn, epoch: int) -> None:
 
 def resync_failed(t: Turn, epoch: int, reason: str) -> None:
     s = t.s
-    if epoch < t.epoch:
+    if epoch < s.solo_epoch:
         return
     s.allowed = None
     if s.link in BOUND:
@@ -61,12 +61,11 @@ def resync_failed(t: Turn, epoch: int, reason: str) -> None:
 
 def first_modification(t: Turn, epoch: int) -> None:
     s = t.s
-    if not s.serving or epoch != t.epoch:
+    if not s.serving or epoch < s.solo_epoch:
         return
     if s.record.modified:
-        t.do(ModifiedRecorded(epoch))
+        t.do(ModifiedRecorded(t.epoch))
         return
-    s.modified_epoch = epoch
     s.modified_version = t.want(records.modified(s.wanted))
 
 
@@ -118,6 +117,7 @@ def release(t: Turn) -> None:
     """Permission is durable: what was held is answered, the node goes on ALONE."""
     s = t.s
     s.link = Link.SOLO
+    s.solo_epoch = t.epoch
     s.allowed = None
     s.gate = Gate.ALONE
     s.renew_at = t.now + s.params.pulse_s
@@ -147,12 +147,16 @@ def _open(t: Turn, mode: Gate) -> None:
 
 
 def open_gate(t: Turn) -> None:
-    """The plan has come to the gate: ALONE from here on."""
-    t.s.serving = True
-    t.s.link = Link.SOLO
-    t.s.allowed = None
-    t.s.dozing_since = None
-    if t.s.params.has_rfs:
+    """The plan has come to the gate: ALONE from here on. A node that serves already (a swap that
+    was given up) may have got a follower meanwhile, and then the link opens the gate."""
+    s = t.s
+    if not s.serving:
+        s.serving = True
+        s.solo_epoch = t.epoch
+        s.link = Link.SOLO
+        s.allowed = None
+        s.dozing_since = None
+    if s.params.has_rfs and s.link is Link.SOLO:
         _open(t, Gate.ALONE)
 
 

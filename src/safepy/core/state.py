@@ -159,7 +159,9 @@ class ModuleState:
     claim_epoch: int = 0
     swapped_epoch: int = 0
     modified_version: int = 0
-    modified_epoch: int = 0
+    #: The epoch in which this node began to serve alone; what the worker reports of an earlier
+    #: one is old.
+    solo_epoch: int = 0
     allowed: tuple[int, bool, str] | None = None
 
     # Following.
