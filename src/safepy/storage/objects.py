@@ -145,7 +145,7 @@ class ObjectTable:
     def adopt_descriptor(self, found: Object, fd: int) -> None:
         """Takes over a writable descriptor that the caller opened."""
         assert found.fd < 0
-        found.fd, found.writable, found.used = fd, True, True
+        found.fd, found.writable = fd, True
         self._closable[found] = None
         if len(self._closable) > self._limit:
             self._make_room()
@@ -230,10 +230,12 @@ class ObjectTable:
 
     def hold_open(self, *wanted: Object) -> None:
         """All of these have an open descriptor at the same time when this returns."""
-        for found in wanted:
-            self.descriptor(found)
-        for found in wanted:  # opening a later one may have closed an earlier one: room is made
-            self.descriptor(found)
+        while True:
+            for found in wanted:
+                self.descriptor(found)
+            # Opening one may have closed another, but those just used are the last to be closed.
+            if all(found.fd >= 0 for found in wanted):
+                return
 
     def target(self, found: Object) -> int | str:
         """What `os.chmod`, `os.setxattr` and the like take to reach exactly this object."""
