@@ -21,7 +21,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Base of all messages."""
 
 
-class Apply(Message, tag=1):
+class Apply(Message, frozen=True, tag=1):
     """Primary: do this operation on directory number `tree`."""
 
     seq: int
@@ -29,27 +29,27 @@ class Apply(Message, tag=1):
     op: AnyOp
 
 
-class Ack(Message, tag=2):
+class Ack(Message, frozen=True, tag=2):
     """Secondary: everything up to `seq` is received (or applied, by `acknowledge_on`)."""
 
     seq: int
 
 
-class Completed(Message, tag=3):
+class Completed(Message, frozen=True, tag=3):
     """Secondary: the fsync `seq` ended with `errno` (0: durable here)."""
 
     seq: int
     errno: int
 
 
-class Fault(Message, tag=4):
+class Fault(Message, frozen=True, tag=4):
     """Secondary: an operation failed here that had not failed there; this copy is behind."""
 
     errno: int
     text: str
 
 
-class SyncBegin(Message, tag=5):
+class SyncBegin(Message, frozen=True, tag=5):
     """Source: open `transfers` transfer connections with `stream_id`; the comparison starts."""
 
     stream_id: str
@@ -57,26 +57,26 @@ class SyncBegin(Message, tag=5):
     keep_aside: bool
 
 
-class SyncFlush(Message, tag=6):
+class SyncFlush(Message, frozen=True, tag=6):
     """Source: make durable what has come so far."""
 
     number: int
 
 
-class Flushed(Message, tag=7):
+class Flushed(Message, frozen=True, tag=7):
     """Target: answer to `SyncFlush`."""
 
     number: int
 
 
-class SyncFailed(Message, tag=8):
+class SyncFailed(Message, frozen=True, tag=8):
     """Either side: the comparison cannot go on. `fatal`: trying again does not help."""
 
     reason: str
     fatal: bool
 
 
-class Adopt(Message, tag=9):
+class Adopt(Message, frozen=True, tag=9):
     """Source: the trees are equal and flushed, take this identity (I11)."""
 
     epoch: int
@@ -85,13 +85,13 @@ class Adopt(Message, tag=9):
     history: tuple[tuple[int, str], ...]
 
 
-class AdoptDone(Message, tag=10):
+class AdoptDone(Message, frozen=True, tag=10):
     """Target: the identity is durable here; from now on this node is SECOND of `epoch`."""
 
     epoch: int
 
 
-class Bye(Message, tag=11):
+class Bye(Message, frozen=True, tag=11):
     """The sender closes on purpose; `reason` is for the log."""
 
     reason: str
@@ -111,7 +111,7 @@ AnyMessage = (
     | Bye
 )
 
-_decoder = msgspec.msgpack.Decoder(AnyMessage)
+_decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)
 encode = msgspec.msgpack.Encoder().encode
 
 

@@ -24,7 +24,7 @@ class Op(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Base of all operations."""
 
 
-class Bind(Op, tag=1):
+class Bind(Op, frozen=True, tag=1):
     """`handle` names from now on what stands at `path` (components joined by "/", from the root
     of the directory; never followed through a link)."""
 
@@ -32,11 +32,11 @@ class Bind(Op, tag=1):
     path: bytes
 
 
-class Forget(Op, tag=2):
+class Forget(Op, frozen=True, tag=2):
     handles: tuple[int, ...]
 
 
-class Write(Op, tag=3):
+class Write(Op, frozen=True, tag=3):
     """`kill_priv`: clear set-id bits and file capabilities (HANDLE_KILLPRIV_V2)."""
 
     handle: int
@@ -46,7 +46,7 @@ class Write(Op, tag=3):
     stamps: Stamps = ()
 
 
-class SetAttr(Op, tag=4):
+class SetAttr(Op, frozen=True, tag=4):
     """Fields that are None stay as they are. Times are in ns; the primary has already put its
     own clock's value where the application asked for "now"."""
 
@@ -61,7 +61,7 @@ class SetAttr(Op, tag=4):
     stamps: Stamps = ()
 
 
-class Fallocate(Op, tag=5):
+class Fallocate(Op, frozen=True, tag=5):
     handle: int
     mode: int
     offset: int
@@ -69,7 +69,7 @@ class Fallocate(Op, tag=5):
     stamps: Stamps = ()
 
 
-class Make(Op, tag=6):
+class Make(Op, frozen=True, tag=6):
     """Create a regular file, directory, device, pipe or socket, by the type bits of `mode`.
     `umask` is the caller's; the backing file system applies it (a default ACL overrides it)."""
 
@@ -84,7 +84,7 @@ class Make(Op, tag=6):
     stamps: Stamps = ()
 
 
-class Tmpfile(Op, tag=7):
+class Tmpfile(Op, frozen=True, tag=7):
     """An unnamed file (O_TMPFILE) in the directory `parent`."""
 
     handle: int
@@ -96,7 +96,7 @@ class Tmpfile(Op, tag=7):
     stamps: Stamps = ()
 
 
-class Symlink(Op, tag=8):
+class Symlink(Op, frozen=True, tag=8):
     handle: int
     parent: int
     name: bytes
@@ -106,7 +106,7 @@ class Symlink(Op, tag=8):
     stamps: Stamps = ()
 
 
-class Link(Op, tag=9):
+class Link(Op, frozen=True, tag=9):
     """A further name for `handle` (also the first one of a `Tmpfile`)."""
 
     handle: int
@@ -115,19 +115,19 @@ class Link(Op, tag=9):
     stamps: Stamps = ()
 
 
-class Unlink(Op, tag=10):
+class Unlink(Op, frozen=True, tag=10):
     parent: int
     name: bytes
     stamps: Stamps = ()
 
 
-class Rmdir(Op, tag=11):
+class Rmdir(Op, frozen=True, tag=11):
     parent: int
     name: bytes
     stamps: Stamps = ()
 
 
-class Rename(Op, tag=12):
+class Rename(Op, frozen=True, tag=12):
     """`flags` as of renameat2(2): NOREPLACE, EXCHANGE, WHITEOUT."""
 
     parent: int
@@ -138,7 +138,7 @@ class Rename(Op, tag=12):
     stamps: Stamps = ()
 
 
-class SetXattr(Op, tag=13):
+class SetXattr(Op, frozen=True, tag=13):
     handle: int
     name: bytes
     value: bytes
@@ -146,12 +146,12 @@ class SetXattr(Op, tag=13):
     kill_sgid: bool = False
 
 
-class RemoveXattr(Op, tag=14):
+class RemoveXattr(Op, frozen=True, tag=14):
     handle: int
     name: bytes
 
 
-class Fsync(Op, tag=15):
+class Fsync(Op, frozen=True, tag=15):
     """A stable acknowledgement is wanted: both nodes sync the object (protocol I1).
     Handle 0 means the whole file system (syncfs)."""
 
