@@ -169,7 +169,7 @@ def _worked(t: Turn, step: Work, event: StepDone) -> None:
             s.following = False
             if not event.ok and s.wanted.disk is Disk.UPTODATE and s.phase is not Phase.LEADING:
                 t.announce(Level.CRITICAL, f"What was received cannot be applied: {event.detail}")
-                t.want(records.outdated(s.wanted))
+                stopping.received_is_lost(t)
         case Work.FOLLOW:
             if not event.ok:
                 t.announce(Level.EVENT, f"Following failed: {event.detail}")

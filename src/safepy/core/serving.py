@@ -213,13 +213,15 @@ def _other_leader(t: Turn) -> bool:
     """The other node serves too: one of the two was frozen, or the brain was split."""
     s = t.s
     view = t.view
-    if view is None or not view.serving or election.misfit(s.wanted, view):
+    if view is None or election.misfit(s.wanted, view):
         s.told_split = False
         return False
-    if t.frozen:
-        # It answers, we do not: it leads.
+    if _overtaken(t, view):
         step_aside(t, Cause.OVERTAKEN)
         return True
+    if not view.serving:
+        s.told_split = False
+        return False
     if not s.params.has_rfs:
         stays = election.wins_split(s.wanted, view.record)
     elif view.record.gen == s.wanted.gen:
@@ -250,6 +252,17 @@ def _other_leader(t: Turn) -> bool:
     t.announce(Level.EVENT, "Split brain recovery: exiting alone")
     step_aside(t, Cause.SPLIT_BRAIN)
     return True
+
+
+def _overtaken(t: Turn, view: PeerView) -> bool:
+    """While our writes depended on the secondary, or were held, it has led: it answers, or did
+    so until a moment ago. What it acknowledged is not here."""
+    s = t.s
+    if not s.params.has_rfs:
+        return False
+    if t.frozen:
+        return view.serving or election.behind(records.unclaim(s.wanted), view)
+    return s.link in BOUND and election.behind(s.wanted, view)
 
 
 def _secondary_gone(t: Turn) -> bool:

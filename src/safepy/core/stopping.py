@@ -80,7 +80,7 @@ def worker_died(t: Turn, reason: str) -> None:
         t.clear_block()
         t.begin((*plans.stop_broken(s.ran, state, "stopstart"), *plans.end("stopstart")))
         return
-    _mark_received_as_lost(t)
+    _worker_took_with_it(t)
     if s.phase is Phase.FOLLOWING:
         s.synced = s.following = s.app_ready = False
         s.adopting_version = 0
@@ -89,12 +89,26 @@ def worker_died(t: Turn, reason: str) -> None:
     begin(t, "stopstart", start_again=True)
 
 
-def _mark_received_as_lost(t: Turn) -> None:
+def received_is_lost(t: Turn) -> None:
+    """What the primary was told we have may not be in the tree: we are behind. Unless it handed
+    over to us in order: then everything was applied and flushed before it called itself outdated,
+    and were we to do so as well, no node would be left to lead."""
+    s = t.s
+    peer = s.peer
+    if peer is not None:
+        theirs = peer.record
+        handed_over = theirs.disk is Disk.OUTDATED and theirs.active is Active.NONE
+        if handed_over and theirs.gen == s.wanted.gen:
+            return
+    t.want(records.outdated(s.wanted))
+
+
+def _worker_took_with_it(t: Turn) -> None:
     """Operations may have been acknowledged on receipt and died unapplied with the worker."""
     s = t.s
     in_sync = s.phase is Phase.FOLLOWING and s.wanted.disk is Disk.UPTODATE
     if in_sync or (s.phase is Phase.TAKING_OVER and s.wanted.active is Active.SECONDARY):
-        t.want(records.outdated(s.wanted))
+        received_is_lost(t)
 
 
 def local_fault(t: Turn, detail: str) -> None:
