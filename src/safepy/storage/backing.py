@@ -185,7 +185,7 @@ class Tree:
         if type(op) is Write:  # the hot path
             found = self._objects.get(op.handle)
             fd = found.fd if found.writable else self._objects.writable(found)
-            found.used = True
+            found.used = self._objects.generation
             data = op.data
             count = os.pwrite(fd, data, op.offset)
             if op.kill_priv:

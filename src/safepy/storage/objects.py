@@ -12,6 +12,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from heapq import nsmallest
 
 from safepy.core.replica.ops import ROOT
 
@@ -31,7 +32,8 @@ class Object:
     """One inode. `handle` is 0 while nobody asked for one (a parent on the way to a child).
 
     `names` are the known (parent, name) pairs, not necessarily all there are; `children` the
-    known entries of a directory. `fd` is -1 while closed; `writable` speaks of `fd`.
+    known entries of a directory. `fd` is -1 while closed; `writable` speaks of `fd`,
+    `used` is the table's generation at its last use.
     """
 
     __slots__ = ("children", "fd", "handle", "key", "kind", "names", "used", "writable")
@@ -44,7 +46,7 @@ class Object:
         self.children: dict[bytes, Object] = {}
         self.fd = -1
         self.writable = False
-        self.used = False
+        self.used = 0
 
     @property
     def is_directory(self) -> bool:
@@ -70,7 +72,8 @@ class ObjectTable:
         self._root_fd = root_fd
         self._by_handle: dict[int, Object] = {}
         self._by_key: dict[tuple[int, int], Object] = {}
-        self._closable: dict[Object, None] = {}  # oldest first, with a second chance
+        self._closable: dict[Object, None] = {}
+        self.generation = 0
         self._next_handle = ROOT + 1
         status = os.fstat(root_fd)
         self.root = Object((status.st_dev, status.st_ino), stat.S_IFDIR)
@@ -145,7 +148,7 @@ class ObjectTable:
     def adopt_descriptor(self, found: Object, fd: int) -> None:
         """Takes over a writable descriptor that the caller opened."""
         assert found.fd < 0
-        found.fd, found.writable = fd, True
+        found.fd, found.writable, found.used = fd, True, self.generation
         self._closable[found] = None
         if len(self._closable) > self._limit:
             self._make_room()
@@ -207,7 +210,7 @@ class ObjectTable:
         It may be closed by the next call here: use it at once, or see `hold_open`.
         """
         if found.fd >= 0:
-            found.used = True
+            found.used = self.generation
             return found.fd
         if len(self._closable) >= self._limit:
             self._make_room()
@@ -262,7 +265,7 @@ class ObjectTable:
             else:
                 status = os.fstat(fd)
                 if (status.st_dev, status.st_ino) == found.key:
-                    found.fd, found.writable, found.used = fd, writable, True
+                    found.fd, found.writable, found.used = fd, writable, self.generation
                     self._closable[found] = None
                     return
                 os.close(fd)
@@ -272,17 +275,16 @@ class ObjectTable:
         raise stale()
 
     def _make_room(self) -> None:
-        """Close the descriptors not used lately, an eighth of them at once."""
-        keep = self._limit - self._limit // 8 - 1
+        """Close an eighth of the descriptors: those not used for the longest time.
+
+        A generation is the time between two such moments; more precise need it not be.
+        """
+        self.generation += 1
         closable = self._closable
-        while len(closable) > keep:
-            found = next(iter(closable))
+        count = len(closable) - (self._limit - self._limit // 8 - 1)
+        for found in nsmallest(count, closable, key=lambda candidate: candidate.used):
             del closable[found]
-            if found.used:
-                found.used = False
-                closable[found] = None
-            else:
-                self._close(found)
+            self._close(found)
 
     def _unname(self, found: Object, parent: Object, name: bytes) -> None:
         del parent.children[name]

