@@ -37,10 +37,10 @@ class Story:
 
 
 def play(lab: Lab, story: Story) -> None:
-    n1, n2 = lab["n1"], lab["n2"]
     story.chapter("Two servers")
     story.tell("raising n1 and n2: two Debian hosts that boot systemd, two lans between them")
     lab.up()
+    n1, n2 = lab["n1"], lab["n2"]
     story.tell("both have booted, with safepy installed and the cluster key carried over")
     story.tell("an ordinary PostgreSQL database is created on n1, in /data/pg")
     modules.install_postgres(lab, MODULE)
