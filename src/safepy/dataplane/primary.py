@@ -27,7 +27,7 @@ from safepy.host.loop import Loop, Timer
 from safepy.model import Gate
 from safepy.storage.backing import Tree, run_sync
 
-#: The errno (0: done) and the result of an operation (see `Tree.apply`).
+#: (errno or 0, result), see `Tree.apply`.
 Answer = Callable[[int, Any], None]
 #: (tree index, kind, path, offset, length); see `touched.Mark`.
 MarksSink = Callable[[int, str, bytes, int, int], None]
@@ -86,7 +86,7 @@ class Primary:
         self._failed = False
         self._recorded = self._record_asked = False
         self._sync_failed = self._faulted = False
-        self._drained: Callable[[], None] | None = None
+        self._drained: list[Callable[[], None]] = []
         self._brake_timer: Timer | None = None
         self.marks_sink: MarksSink | None = None
         self.brake_s = 0.0
@@ -154,7 +154,7 @@ class Primary:
         success; also what comes later."""
         self._failed = self._held = True
         self._peer.disconnect()
-        self._drained = None
+        self._drained = []
         ended = [answer for answer, _ in self._ready + self._released]
         ended += [i[0] for i in self._peer.window.take_all() if not isinstance(i, _Sync)]
         ended += [sync.answer for sync in self._syncs]
@@ -168,7 +168,7 @@ class Primary:
         """Hold, and call `drained` when nothing is in flight or unanswered any more (only the
         backlog is left). Forgotten by `fail_held`."""
         self._held = True
-        self._drained = drained
+        self._drained.append(drained)
         self._check_drained()
 
     def flush_everything(self, flushed: Callable[[int], None]) -> None:
@@ -265,7 +265,7 @@ class Primary:
             self._begin(*backlog.popleft())
             if self.brake_s and not self._peer.connected:
                 self._brake_timer = self._loop.call_later(self.brake_s, self._brake_over)
-        if self._drained is not None:
+        if self._drained:
             self._check_drained()
 
     def _brake_over(self) -> None:
@@ -384,8 +384,8 @@ class Primary:
 
     def _check_drained(self) -> None:
         busy = self._ready or self._released or self._syncs or len(self._peer.window)
-        if self._drained is not None and not busy:
-            drained, self._drained = self._drained, None
+        waiting, self._drained = ([], self._drained) if busy else (self._drained, [])
+        for drained in waiting:
             drained()
 
     def _local_error(self, error: OSError) -> int:
