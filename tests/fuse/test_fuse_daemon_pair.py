@@ -45,10 +45,10 @@ class Mirror:
             ]
         self.n1, self.n2 = self.nodes
 
-    def begin(self, *nodes: Daemon) -> None:
+    def begin(self, *nodes: Daemon, timeout_ms: int = TIMEOUT_MS) -> None:
         rfs = f'<rfs><replicated dir="{self.data}"/></rfs>'
         # The configuration has to be the same on both nodes: no variable that names the node.
-        xml = config(PULSE_MS, TIMEOUT_MS, "", rfs).replace("%NODE%", "one")
+        xml = config(PULSE_MS, timeout_ms, "", rfs).replace("%NODE%", "one")
         for node in nodes or self.nodes:
             node.start()
             node.install(xml, MODULE_ID)
@@ -101,8 +101,8 @@ def mirror() -> Iterator[Mirror]:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def pair_up(mirror: Mirror) -> None:
-    mirror.begin()
+def pair_up(mirror: Mirror, timeout_ms: int = TIMEOUT_MS) -> None:
+    mirror.begin(timeout_ms=timeout_ms)
     mirror.n1.act("prim")
     until(lambda: mirror.n1.shown == "ALONE Ready", lambda: mirror.story("alone"))
     for number in range(100):
@@ -159,7 +159,8 @@ def test_a_hanging_worker_is_as_good_as_dead(mirror: Mirror) -> None:
 
 
 def test_a_frozen_primary_wakes_up_as_secondary(mirror: Mirror) -> None:
-    pair_up(mirror)
+    # Longer than what the stream's keepalive may be late.
+    pair_up(mirror, timeout_ms=3_000)
     worker = mirror.worker(mirror.n1)
     mirror.n1.freeze(True)
     os.kill(worker, signal.SIGSTOP)

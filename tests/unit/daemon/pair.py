@@ -56,6 +56,7 @@ class Daemon:
         key_file.write_bytes(key)
         (self.var / "cluster" / "cluster.xml").write_text(cluster)
         self.log = root / f"{name}.log"
+        self.frozen = False
         #: What runs the daemon, before the interpreter: a namespace, for instance.
         self.launcher: list[str] = []
         self.process: subprocess.Popen[bytes] | None = None
@@ -104,6 +105,8 @@ class Daemon:
     @property
     def shown(self) -> str:
         """State and status as one word pair, e.g. "PRIM Ready"."""
+        if self.frozen:
+            return "frozen"
         try:
             (snapshot,) = self.ask("state")
         except SafekitError as error:
@@ -125,6 +128,7 @@ class Daemon:
         self.process.wait()
 
     def freeze(self, on: bool) -> None:
+        self.frozen = on
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP if on else signal.SIGCONT)
 
