@@ -231,6 +231,10 @@ def _records(messages: list[bytes]) -> list[bytes]:
     return records
 
 
+def _nothing() -> None:
+    pass
+
+
 class _Flusher:
     """One callback at the turn's end for all streams of a loop, however many come and go."""
 
@@ -249,6 +253,9 @@ class _Flusher:
 
     def want(self, stream: SecureStream) -> None:
         self._waiting.append(stream)
+        # Sent by another callback of the turn's end, or outside of a turn: then the next turn
+        # must come at once. Within a turn this costs nothing.
+        stream._loop.post(_nothing)
 
     def _flush(self) -> None:
         while self._waiting:

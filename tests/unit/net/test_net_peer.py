@@ -146,6 +146,19 @@ def test_what_is_sent_in_on_accept_arrives(lab):
     assert lab.there.messages == [b"first"]
 
 
+def test_what_is_sent_at_a_turns_end_or_outside_of_turns_does_not_wait(lab):
+    here, there = lab.connect()
+    left = ["late"]
+    lab.loop.at_turn_end(lambda: left and there.stream.send(left.pop().encode()))
+    began_s = time.monotonic()
+    lab.loop.turn(0)
+    there.stream.send(b"outside")
+    while len(here.messages) < 2:
+        lab.loop.turn(5.0)
+    assert time.monotonic() - began_s < 0.9  # less than a keepalive's time
+    assert sorted(here.messages) == [b"late", b"outside"]
+
+
 def test_keepalive_is_heard(lab):
     here, _ = lab.connect()
     before = here.stream.last_heard_s
