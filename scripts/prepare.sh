@@ -31,8 +31,8 @@ prepare() {
         rm -rf "$checkout/.venv"
         "$python" -m venv "$checkout/.venv"
         # `pip install --group` came with 25.1; Debian's is older.
-        "$checkout/.venv/bin/pip" install -q --upgrade "pip>=25.1" >&2
-        (cd "$checkout" && .venv/bin/pip install -q --editable . --group dev) >&2
+        "$checkout/.venv/bin/pip" install -qq --upgrade "pip>=25.1" >&2
+        (cd "$checkout" && .venv/bin/pip install -qq --editable . --group dev) >&2
         echo "$stamp" >"$checkout/.venv/stamp"
     fi
     PATH="$checkout/.venv/bin:$PATH"

@@ -51,6 +51,11 @@ class Pair:
     def wait_log(self, node: str, text: str, at_most_s: float = 15.0) -> None:
         wait_until(f"{node} logs {text!r}", lambda: text in self.log(node), at_most_s, 0.5)
 
+    def kept(self, node: str, name: str) -> list[str]:
+        """Contents of everything called `name` that was kept aside in a dated folder."""
+        folder = self.lab[node].root / f"var/safekit/modules/{self.module}/kept"
+        return [path.read_text() for path in sorted(folder.glob(f"20??-*/*{self.module}/{name}"))]
+
     def notes(self) -> list[load.Note]:
         return load.notes(self.lab, self.module)
 

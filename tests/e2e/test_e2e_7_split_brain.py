@@ -28,9 +28,8 @@ def test_the_former_secondary_gives_way_and_keeps_its_files_aside(lab: Lab) -> N
     assert "Split brain recovery: exiting alone" in pair.log("n2")
     assert (pair.files("n2") / "disputed").read_text() == "n1\n"
     assert not (pair.files("n2") / "only-n2").exists()
-    kept = f"/var/safekit/modules/{pair.module}/kept"
-    assert lab["n2"].shell(f"cat {kept}/*/{pair.directory}/disputed") == "n2\n"
-    assert lab["n2"].shell(f"cat {kept}/*/{pair.directory}/only-n2") == "x\n"
+    assert pair.kept("n2", "disputed") == ["n2\n"]
+    assert pair.kept("n2", "only-n2") == ["x\n"]
     assert "kept" in pair.log("n2")
 
     pair.hold("n1")
