@@ -75,6 +75,13 @@ class Checks:
         if power:
             self.diverged &= node.disk.stable | other.disk.tree | other.disk.kept | node.disk.kept
 
+    def slept_unnoticed(self, node: Node) -> None:
+        """A frozen machine whose clock stood still cannot know that it slept. If the other node
+        led meanwhile and is gone, its silence looks like any other: E6 is a heuristic."""
+        other = self.cluster.other(node)
+        if other.state is None or other.frozen or not other.powered or not other.state.serving:
+            self._isolation_begins()
+
     def saved(self, node: Node, old: Record, new: Record) -> None:
         if new.epoch < old.epoch or new.promised < old.promised:
             self.fail(f"{node.name}: an epoch went back")

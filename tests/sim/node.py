@@ -264,6 +264,7 @@ class Node:
         self.note(f"awake after {gap:.1f} s")
         if clock_stood_still:
             self.clock_lag += gap
+            self.cluster.checks.slept_unnoticed(self)
         waiting, self.backlog = self.backlog, []
         if told and not clock_stood_still and self.state is not None:
             self.happen(e.Paused(gap))

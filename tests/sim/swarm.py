@@ -13,10 +13,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from cluster import NAMES, TIMEOUT_S, Cluster  # noqa: E402
-from node import Node  # noqa: E402
+from cluster import NAMES, TIMEOUT_S, Cluster
+from node import Node
 
-from safepy.model import Disk, State  # noqa: E402
+from safepy.model import Disk, State
 
 ACT_ONE_S = 40.0
 RECOVERY_S = 60.0

@@ -53,6 +53,7 @@ class Worker:
     mode: Gate = Gate.CLOSED
     deadline: float = 0.0
     quiesced_epoch: int = -1
+    quiescing: int = 0
     held: bool = False
     allowed: bool = False
     keep_aside: bool = False
@@ -171,12 +172,13 @@ class Worker:
             self.done(step_id)
             return
         self.quiesced_epoch = self.epoch
+        self.quiescing = step_id
         self._finish_quiesce(step_id)
 
     def _finish_quiesce(self, step_id: int) -> None:
-        if not self.alive or self.role != "serving":
+        if not self.alive or self.role != "serving" or self.quiescing != step_id:
             return
-        if self.pending:
+        if self.pending or self.held:
             self.node.later(0.02, lambda: self._finish_quiesce(step_id))
             return
         self.node.disk.flush()
@@ -184,10 +186,12 @@ class Worker:
             follower = self.stream.follower
             self._to_peer(lambda: follower.flush_then(lambda: self._flushed(step_id)))
             return
-        self.done(step_id)
+        self._flushed(step_id)
 
     def _flushed(self, step_id: int) -> None:
-        self.done(step_id)
+        if self.quiescing == step_id:
+            self.quiescing = 0
+            self.done(step_id)
 
     def flush_then(self, then: Callable[[], None]) -> None:
         """On the secondary: apply and flush everything, answer."""
@@ -219,6 +223,8 @@ class Worker:
             if write.stable:
                 self.node.disk.flush()
             self._acknowledge(write)
+        if self.quiescing:
+            self._finish_quiesce(self.quiescing)
         self._kick()
 
     # -- writes ----------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from safepy.model import Disk, Level, State
 
-from . import election, plans, records, stopping
+from . import election, plans, records, serving, stopping
 from .commands import Adopted
 from .election import Verdict
 from .events import AdoptRequested
@@ -181,6 +181,10 @@ def _take_over(t: Turn) -> bool:
     cause = _cause_to_take_over(t)
     if cause is None:
         return False
+    if cause is Cause.NO_HEARTBEAT and s.doubt and s.params.has_rfs:
+        t.announce(Level.CRITICAL, serving.ASLEEP)
+        leave(t, Cause.SOURCE_GONE)
+        return True
     if cause is not Cause.SWAP and not s.failover:
         t.announce(Level.EVENT, "Failover-off configured")
         t.announce(Level.CRITICAL, "Action stopstart called by failover-off")

@@ -154,6 +154,8 @@ def _beat(t: Turn, event: events.BeatReceived) -> None:
     if view is None or view.node != s.params.peer:
         return
     s.peer = view
+    if t.heard_at >= s.links.observing_since:
+        s.doubt = False
     t.see_epochs(view)
     requests.heard(t)
 
@@ -162,6 +164,8 @@ def _paused(t: Turn) -> None:
     """This node was asleep (protocol 9; F35 to F38): forget every deadline, observe anew, and
     answer nothing until it is known that this node still leads."""
     s = t.s
+    if t.now - t.heard_at > s.params.detection_s - 2 * s.params.pulse_s:
+        s.doubt = True
     s.links = links.observe_anew(s.links, t.now)
     if s.link is Link.JOINING:
         s.link_until = t.now + s.params.detection_s

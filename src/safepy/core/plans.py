@@ -233,12 +233,12 @@ def swap_failed(ran: frozenset[str], state: State) -> Plan:
     return (Save.NEW_EPOCH, Then.OPEN_GATE, *starts(ran, state, state, "start"), Then.READY)
 
 
-def step_aside(ran: frozenset[str], current: State) -> Plan:
+def step_aside(ran: frozenset[str], current: State, outdated: bool) -> Plan:
     """Forced retreat to SECOND: the gate closes first, and the record says that we are behind
     before the stop scripts, which may take long, are called."""
     return (
         Work.DEMOTE,
-        Save.STEPPED_DOWN,
+        Save.OUTDATED if outdated else Save.STEPPED_DOWN,
         *stops(ran, current, State.SECOND, "stop", twice=True),
         Script("transition", current, State.SECOND, "stop"),
         Then.FOLLOW,

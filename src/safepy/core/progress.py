@@ -13,7 +13,6 @@ from .state import FROZEN, Link, Phase
 from .transitions import Cause
 from .turn import Turn
 
-
 #: Steps that the worker answers.
 BY_WORKER = (Work.SERVE, Work.QUIESCE, Work.DEMOTE, Work.FOLLOW, Work.STOP_FOLLOWING)
 
@@ -211,9 +210,9 @@ def _save(t: Turn, step: Save) -> bool:
         case Save.FOLLOW:
             record = records.follow(s.wanted, s.follow_epoch, params.boot_id, params.has_rfs)
         case Save.OUTDATED:
-            record = records.outdated(s.wanted)
-        case Save.STEPPED_DOWN:
             record = records.outdated(s.wanted) if params.has_rfs else s.wanted
+        case Save.STEPPED_DOWN:
+            record = s.wanted
         case Save.NEW_EPOCH:
             if s.link is not Link.SOLO:
                 return _next(t)  # The link has changed the epoch, or is about to.

@@ -21,6 +21,8 @@ from .state import Link, Phase
 from .transitions import Cause
 from .turn import Turn
 
+ASLEEP = "This node was asleep, and the other one is silent: it may have led meanwhile"
+
 #: The links on which the application's writes depend on the secondary.
 BOUND = frozenset({Link.RECORDING, Link.JOINING, Link.PAIRED})
 
@@ -171,8 +173,9 @@ def shut(t: Turn) -> None:
     s.dozing_since = None
 
 
-def step_aside(t: Turn, cause: Cause) -> None:
-    """Forced retreat: the gate closes first, whatever plan was running."""
+def step_aside(t: Turn, cause: Cause, outdated: bool = True) -> None:
+    """Forced retreat: the gate closes first, whatever plan was running. `outdated`: the other
+    node is known to have the better copy."""
     s = t.s
     current = s.state if s.state in (State.ALONE, State.PRIM) else State.ALONE
     if s.params.has_rfs:
@@ -185,7 +188,7 @@ def step_aside(t: Turn, cause: Cause) -> None:
     s.app_ready = False
     if s.state in (State.ALONE, State.PRIM):
         t.enter(State.SECOND, Phase.RETREATING, cause)
-    t.begin(plans.step_aside(s.ran, current))
+    t.begin(plans.step_aside(s.ran, current, outdated))
 
 
 # Rules that hold at every moment; each returns whether it changed something.
@@ -307,6 +310,12 @@ def _link_progress(t: Turn) -> bool:
             return True
         case Link.CLAIMING if t.durable(s.link_version):
             s.link = Link.ASKING
+            return True
+        case Link.ASKING if t.peer_lost and s.doubt:
+            # Frozen for good: the peer may have led while we slept. Its copy may be the better
+            # one, and so may ours: neither is called outdated (K9).
+            t.announce(Level.CRITICAL, ASLEEP)
+            step_aside(t, Cause.OVERTAKEN, outdated=False)
             return True
         case Link.ASKING if t.peer_lost or _knows(t, t.view):
             s.link = Link.CONFIRMING

@@ -151,6 +151,9 @@ class ModuleState:
     renew_at: float = 0.0
     #: Since an awakening: the gate stays shut until the peer was heard again.
     dozing_since: float | None = None
+    #: This node was asleep so long that the peer may have led meanwhile. Until it is heard, its
+    #: silence is no permission: nobody knows what it acknowledged (K12c).
+    doubt: bool = False
     link: Link = Link.SOLO
     link_version: int = 0
     link_until: float = 0.0

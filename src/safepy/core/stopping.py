@@ -41,7 +41,7 @@ def _to_wait(t: Turn, action: str) -> plans.Plan:
             # The claim may be durable, or everything may be still as it was: both are sound.
             return (*_down(t, action), Work.STOP_FOLLOWING, Work.DEMOTE, Save.STOPPED)
         case Phase.RETREATING:
-            return (Work.DEMOTE, Save.STEPPED_DOWN, *_down(t, action))
+            return (Work.DEMOTE, Save.OUTDATED, *_down(t, action))
         case Phase.LEADING:
             return (*_down(t, action), Work.DEMOTE, Save.STOPPED)
         case _:
