@@ -70,7 +70,7 @@ class Worker:
     second: bool = False
     received: list[tuple[int, bool]] = field(default_factory=list)
     applying: bool = False
-    stopping: int = 0
+    unfit: bool = False
     stream: Stream | None = None
 
     # -- small things ----------------------------------------------------------------------------
@@ -139,6 +139,7 @@ class Worker:
                 self._drop_stream()
                 self.role, self.follow, self.second = "following", command, False
                 self.received.clear()
+                self.unfit = False
                 self.done(command.step_id)
                 self._dial()
             case c.Adopted():
@@ -299,9 +300,11 @@ class Worker:
         self.applying = False
         if not self.alive or not self.received:
             return
-        if self.node.disk_full:
+        if self.node.disk_full and not self.unfit:
+            self.unfit = True
             self.report(e.DiskFault(self.epoch, self.node.full_means, "no space left"))
             self._source_lost("no space left")
+        if self.unfit:
             return
         number, stable = self.received.pop(0)
         self.node.disk.tree.add(number)
@@ -463,7 +466,7 @@ class Worker:
 
     def _stop_following(self, step_id: int) -> None:
         self._drop_stream()
-        if self.node.disk_full and self.received:
+        if self.unfit and self.received:
             self.received.clear()
             self.role, self.follow, self.second = "idle", None, False
             self.done(step_id, False, "no space left")

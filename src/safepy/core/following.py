@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from safepy.model import Disk, Level, State
+from safepy.model import Active, Disk, Level, State
 
 from . import election, plans, records, serving, stopping
 from .commands import Adopted
@@ -69,7 +69,13 @@ def resync_failed(t: Turn, reason: str, fatal: bool) -> None:
 def disk_fault(t: Turn, disk: Disk, reason: str) -> None:
     """F42: this copy is behind from here on; say so, so that the primary can go on."""
     s = t.s
+    if s.phase is Phase.STOPPED:
+        return
     t.announce(Level.CRITICAL, f"The local replicated directories cannot be trusted: {reason}")
+    if s.phase is not Phase.FOLLOWING or not s.following:
+        if s.wanted.disk is Disk.UPTODATE and s.wanted.active is Active.SECONDARY:
+            stopping.received_is_lost(t)
+        return
     if disk is Disk.INCONSISTENT and s.wanted.disk is Disk.UPTODATE:
         t.want(records.inconsistent(s.wanted))
     else:

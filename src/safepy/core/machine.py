@@ -129,7 +129,7 @@ def _happen(t: Turn, event: Event) -> None:
         case events.DiskFault():
             if s.serving:
                 serving.disk_fault(t, event.disk, event.reason)
-            elif s.phase is Phase.FOLLOWING and s.following:
+            else:
                 following.disk_fault(t, event.disk, event.reason)
         case events.WorkerDied():
             worker_died(t, event.reason)
