@@ -21,7 +21,8 @@ from safepy.wire.secure import MAX_CLEAR_BYTES, MAX_MESSAGE_BYTES, Opener, Seale
 KEEPALIVE_S = 1.0
 #: How long sent bytes may stay unacknowledged by the other kernel.
 USER_TIMEOUT_MS = 5_000
-MAX_BUFFERED_BYTES = 64 << 20
+#: More than the window of the protocol above (64 MiB of data), so that it never gets there.
+MAX_BUFFERED_BYTES = 96 << 20
 _RECEIVE_BYTES = 256 << 10
 #: Records received in one turn: other descriptors get their turn too.
 _RECEIVES_A_TURN = 4

@@ -198,12 +198,18 @@ class Following:
             self._loop,
             self._trees,
             self._setup.acknowledge_on,
-            ack=lambda seq: self._send(wire.Ack(seq)),
+            ack=self._acknowledge,
             complete=lambda seq, errno: self._send(wire.Completed(seq, errno)),
             fault=self._fault,
         )
         self._send(wire.AdoptDone(order.epoch))
         self._context.report(messages.Joined(order.epoch))
+
+    def _acknowledge(self, seq: int) -> None:
+        """At once, not at the turn's end: an application on the other node waits for it."""
+        if self._live is not None:
+            self._live.send(wire.encode(wire.Ack(seq)))
+            self._live.flush()
 
     def _fault(self, errno: int, text: str) -> None:
         """An operation that worked there fails here: this copy is behind from now on (F42)."""
