@@ -31,6 +31,8 @@ from safepy.wire.secure import (
     stream_ciphers,
 )
 
+#: An idle stream whose other end vanished ends after a few of these (and TCP_USER_TIMEOUT).
+KEEPALIVE_S = 5
 _RECEIVE_BYTES = 512 << 10
 #: What may pile up here unread while a send waits.
 MAX_AHEAD_BYTES = 64 << 20
@@ -53,6 +55,10 @@ class BlockingStream:
         unsent: bytes = b"",
     ) -> None:
         sock.setblocking(False)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL):
+                sock.setsockopt(socket.IPPROTO_TCP, option, KEEPALIVE_S)
         self._sock = sock
         self._sealer = sealer
         self._opener = opener
@@ -70,8 +76,9 @@ class BlockingStream:
         self._unsent += self._sealer.seal(pack_messages([message]))
         self._push()
 
-    def receive(self) -> bytes:
-        """The next message."""
+    def receive(self, patient: bool = False) -> bytes:
+        """The next message. `patient`: there is no hurry, only a connection that is dead ends
+        the waiting (the kernel looks for it)."""
         if self._unsent:
             self._push()
         while not self._messages:
@@ -81,7 +88,7 @@ class BlockingStream:
             elif self._ended:
                 raise PeerError("closed by the other node")
             elif not self._take_in():
-                self._wait(select.POLLIN)
+                self._wait(select.POLLIN, None if patient else self._timeout_s)
         return self._messages.popleft()
 
     def shutdown(self) -> None:
@@ -102,7 +109,8 @@ class BlockingStream:
                 data = data[self._sock.send(data) :]
             except BlockingIOError:
                 ahead = self._parser.buffered_bytes < MAX_AHEAD_BYTES and not self._ended
-                if self._wait(select.POLLOUT | (select.POLLIN if ahead else 0)) & select.POLLIN:
+                events = select.POLLOUT | (select.POLLIN if ahead else 0)
+                if self._wait(events, self._timeout_s) & select.POLLIN:
                     self._take_in()
             except OSError as error:
                 raise PeerError(f"cannot send: {error.strerror}") from error
@@ -121,12 +129,12 @@ class BlockingStream:
         self._parser.feed(data)
         return True
 
-    def _wait(self, events: int) -> int:
+    def _wait(self, events: int, timeout_s: float | None) -> int:
         descriptor = self._sock.fileno()
         if descriptor < 0:
             raise PeerError("stream is closed")
         self._poll.register(descriptor, events)
-        ready = self._poll.poll(self._timeout_s * 1000)
+        ready = self._poll.poll(None if timeout_s is None else timeout_s * 1000)
         if not ready:
             raise PeerError(f"no answer from the other node in {self._timeout_s:g} s")
         return ready[0][1]

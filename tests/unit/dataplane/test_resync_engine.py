@@ -450,7 +450,7 @@ def test_a_broken_connection_then_a_new_run_ends_equal(trees):
         receive = lab.theirs[0].receive
         seen = []
 
-        def receive_some():
+        def receive_some(patient=False):
             seen.append(1)
             if len(seen) > 4:
                 cut.set()

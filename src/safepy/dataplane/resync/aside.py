@@ -13,7 +13,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from stat import S_IFMT, S_ISDIR, S_ISLNK, S_ISREG
 
 from safepy.dataplane.resync import tree as trees
@@ -45,19 +45,25 @@ class Aside:
         ]
         self._seen: set[tuple[int, Path]] = set()
         self._lock = threading.Lock()
+        self._breathe: Callable[[], None] = lambda: None
 
     def made(self, tree: int, path: Path) -> None:
         """`path` is the resynchronisation's own making: nothing of it is to be kept."""
         with self._lock:
             self._seen.add((tree, path))
 
-    def keep(self, tree: int, path: Path, dir_fd: int, going: bool) -> None:
+    def keep(
+        self, tree: int, path: Path, dir_fd: int, going: bool, breathe: Callable[[], None]
+    ) -> None:
         """Keep what stands at `path` (its last component in `dir_fd`), all below it too.
 
         `going`: it is removed next, so it may be moved. Once for each path. Raises ResyncFailed
-        (fatal) when there is no room.
+        (fatal) when there is no room. `breathe` is called again and again meanwhile.
         """
-        with self._lock:
+        while not self._lock.acquire(timeout=1.0):
+            breathe()
+        try:
+            self._breathe = breathe
             if (tree, path) in self._seen:
                 return
             found = trees.status(dir_fd, path[-1])
@@ -77,6 +83,8 @@ class Aside:
                     fatal=True,
                 ) from error
             self._seen.add((tree, path))
+        finally:
+            self._lock.release()
 
     def _keep(
         self,
@@ -129,6 +137,7 @@ class Aside:
         order: list[Path] = []
         pending: list[Path] = [()]
         while pending:
+            self._breathe()
             below = pending.pop()
             order.append(below)
             source = trees.open_directory(dir_fd, (top, *below))
@@ -185,7 +194,7 @@ class Aside:
             try:
                 if not _cloned(source, target):
                     self._check_room(target_fd, found.st_blocks * 512, path)
-                    _copy_data(source, target, found)
+                    _copy_data(source, target, found, self._breathe)
             except OSError:
                 os.unlink(name, dir_fd=target_fd)
                 raise
@@ -247,7 +256,9 @@ def _cloned(source: int, target: int) -> bool:
     return True
 
 
-def _copy_data(source: int, target: int, found: os.stat_result) -> None:
+def _copy_data(
+    source: int, target: int, found: os.stat_result, breathe: Callable[[], None]
+) -> None:
     for start, end, is_data in segments(source, 0, found.st_size, is_sparse(found)):
         at = start
         while is_data and at < end:
@@ -255,6 +266,7 @@ def _copy_data(source: int, target: int, found: os.stat_result) -> None:
             if not data:
                 break
             os.pwrite(target, data, at)
+            breathe()
             at += len(data)
     os.ftruncate(target, found.st_size)
 

@@ -181,7 +181,11 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag=4):
     fatal: bool
 
 
-Answer = Wanted | Digests | Passed | Failed
+class Busy(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """No answer, only a sign of life of a target that is at something long."""
+
+
+Answer = Wanted | Digests | Passed | Failed | Busy
 
 encode = msgspec.msgpack.encode
 _REQUEST = msgspec.msgpack.Decoder(Request)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from bisect import bisect_right
 from collections.abc import Sequence
 from stat import S_IFMT, S_ISBLK, S_ISCHR, S_ISDIR, S_ISLNK, S_ISREG
@@ -20,6 +21,7 @@ from safepy.dataplane.resync.messages import (
     Answer,
     Attributes,
     Barrier,
+    Busy,
     Compare,
     Data,
     Digests,
@@ -69,6 +71,7 @@ class Target:
         self._missing: set[tuple[int, Path]] = set()
         #: Names of a large directory while its listing comes in several messages.
         self._names: tuple[tuple[int, Path], list[bytes]] | None = None
+        self._answered_s = 0.0
         self.files_written = 0
         self.bytes_written = 0
         self.removed = 0
@@ -80,7 +83,8 @@ class Target:
         this node's disk does not do what it should; the source hears the reason.
         """
         while True:
-            request = decode_request(self._stream.receive())
+            request = decode_request(self._stream.receive(patient=True))
+            self._answered_s = time.monotonic()
             if isinstance(request, End):
                 return
             try:
@@ -126,6 +130,13 @@ class Target:
                 raise AssertionError("handled by serve")
         return None
 
+    def _breathe(self) -> None:
+        """Called again and again during what may take long: the source must not give us up."""
+        now_s = time.monotonic()
+        if now_s - self._answered_s > BUSY_S:
+            self._answered_s = now_s
+            self._stream.send(encode(Busy()))
+
     # --- names
 
     def _listing(self, listing: Listing) -> Answer:
@@ -141,6 +152,7 @@ class Target:
                 self._remove(listing.tree, (*listing.path, name), dir_fd)
             for index, entry in enumerate(listing.entries):
                 name = entry.name
+                self._breathe()
                 want = self._entry(listing.tree, listing.path, dir_fd, index, entry)
                 if want is not None:
                     wants.append(want)
@@ -216,8 +228,8 @@ class Target:
 
     def _remove(self, tree: int, path: Path, dir_fd: int) -> None:
         if self._aside is not None:
-            self._aside.keep(tree, path, dir_fd, going=True)
-        trees.remove(dir_fd, path[-1])
+            self._aside.keep(tree, path, dir_fd, going=True, breathe=self._breathe)
+        trees.remove(dir_fd, path[-1], self._breathe)
         self.removed += 1
 
     # --- hard links
@@ -357,6 +369,7 @@ class Target:
         name = b""
         try:
             for file in data.files:
+                self._breathe()
                 name = file.name
                 self._write(data.tree, (*data.path, name), dir_fd, file)
         except OSError as error:
@@ -374,7 +387,7 @@ class Target:
             found = os.stat(file.name, dir_fd=dir_fd, follow_symlinks=False)
             touches = file.pieces or file.holes or (entry and found.st_size > entry.size)
             if self._aside is not None and touches:
-                self._aside.keep(tree, path, dir_fd, going=False)
+                self._aside.keep(tree, path, dir_fd, going=False, breathe=self._breathe)
             fd = trees.open_file(dir_fd, file.name, os.O_WRONLY)
         try:
             for offset, piece in file.pieces:
@@ -420,6 +433,8 @@ class Target:
             return None
 
 
+#: How often a target at something long gives a sign of life.
+BUSY_S = 5.0
 #: Largest total of the ranges in one `Compare`.
 MAX_COMPARE_BYTES = 64 << 20
 

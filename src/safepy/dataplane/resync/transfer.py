@@ -6,6 +6,7 @@ total size is bounded by WINDOW; nothing waits for a round trip while there is w
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from safepy.dataplane.resync.messages import (
     Answer,
     Attributes,
     Barrier,
+    Busy,
     Compare,
     Data,
     Digests,
@@ -119,7 +121,25 @@ class Transfer:
             self._take_answer()
 
     def end(self) -> None:
-        self._stream.send(encode(End()))
+        self.say(End())
+
+    def say(self, request: Request) -> None:
+        """Send a request that has no answer, or not yet."""
+        try:
+            self._stream.send(encode(request))
+        except PeerError:
+            # A target that gave up said why before it went.
+            self._stream.shutdown()
+            with contextlib.suppress(PeerError):
+                while True:
+                    self._heard()
+            raise
+
+    def _heard(self) -> Answer:
+        answer = decode_answer(self._stream.receive())
+        if isinstance(answer, Failed):
+            raise ResyncFailed(answer.reason, answer.fatal)
+        return answer
 
     def _start(self) -> bool:
         """Start something; False when there is nothing to start now."""
@@ -148,13 +168,12 @@ class Transfer:
         self._work.add(items)
 
     def _ask(self, request: Request, then: OnAnswer) -> None:
-        self._stream.send(encode(request))
+        self.say(request)
         self._waiting.append(then)
 
     def _take_answer(self) -> None:
-        answer = decode_answer(self._stream.receive())
-        if isinstance(answer, Failed):
-            raise ResyncFailed(answer.reason, answer.fatal)
+        while isinstance(answer := self._heard(), Busy):
+            pass
         self._waiting.popleft()(answer)
 
     # --- names
@@ -404,13 +423,13 @@ class Transfer:
                 found.append((path, entry))
                 size += _entry_bytes(entry) + sum(map(len, path)) + 2 * len(path)
                 if size > _PART_BYTES:
-                    self._stream.send(encode(Attributes(item.tree, tuple(found))))
+                    self.say(Attributes(item.tree, tuple(found)))
                     found, size = [], 0
         finally:
             if parent is not None:
                 os.close(parent[1])
         if found:
-            self._stream.send(encode(Attributes(item.tree, tuple(found))))
+            self.say(Attributes(item.tree, tuple(found)))
 
     def _open(self, tree: int, path: Path) -> int | None:
         """The directory, or None when it vanished: then its name is marked."""
@@ -507,7 +526,7 @@ class _Batch:
     def send(self) -> None:
         if self._files:
             data = Data(self._tree, self._path, tuple(self._files))
-            self._transfer._stream.send(encode(data))
+            self._transfer.say(data)
             self._files, self._bytes = [], 0
 
 

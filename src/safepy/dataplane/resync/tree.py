@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from stat import S_IFMT, S_ISDIR, S_ISLNK, S_ISREG
 
 from safepy.dataplane.resync.messages import Entry, xattr_allowed
@@ -176,8 +177,11 @@ def apply_attributes(dir_fd: int, name: bytes, entry: Entry, acl: bool) -> None:
         os.utime(name, ns=times, dir_fd=dir_fd, follow_symlinks=False)
 
 
-def remove(dir_fd: int, name: bytes) -> None:
-    """Remove a name and, when it is a directory, all below it, however deep."""
+def remove(dir_fd: int, name: bytes, breathe: Callable[[], None] = lambda: None) -> None:
+    """Remove a name and, when it is a directory, all below it, however deep.
+
+    `breathe` is called again and again meanwhile.
+    """
     found = status(dir_fd, name)
     if found is None:
         return
@@ -189,6 +193,7 @@ def remove(dir_fd: int, name: bytes) -> None:
     try:
         pending = [(name, _unlink_files(at))]
         while pending:
+            breathe()
             here, below = pending[-1]
             if below:
                 deeper = below.pop()
