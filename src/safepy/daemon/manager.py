@@ -248,8 +248,7 @@ class ModuleManager(Installing, Clustering):
         module.voice.say("safekit", Level.USER, f"Action forcestop called by {who}")
         name, config = module.name, module.plan.config
         limit_s = 300.0 if config.user is None else config.user.forcestoptimeout_s
-        await self._node.take_down(name)
-        await self._node.bring_up(name)
+        await self._node.renew(name)
         fresh = self._node.get(name)
         if fresh.worker is not None:
             await fresh.worker.end_old()

@@ -115,6 +115,8 @@ class Module:
         record = identified(record_file.load(), cluster.cluster_id, plan)
         self.voice = Voice(self.name, ModuleLog(str(paths.log_db)))
         self.resources = Resources(str(paths.resource_db))
+        #: What an earlier daemon noted (`boot.wanted_by`).
+        self.started_before = self.resources.get(STARTED) or ""
         self.scripts = ModuleScripts(runner, site.paths, paths, config.user, self.voice)
         self.checker = ProcessChecker(config.errd, self._process_down, self._process_state)
         params = self._params(cluster)

@@ -13,7 +13,7 @@ from safepy.config.paths import ModulePaths, Paths
 from safepy.config.schema import ModuleConfig
 from safepy.core.events import ActionRequested
 from safepy.daemon import boot, reset, site
-from safepy.daemon.module import STARTED, Module, boot_id, plan_module
+from safepy.daemon.module import Module, boot_id, plan_module
 from safepy.daemon.site import Site
 from safepy.errors import LocalFault, RequestRefused, SafekitError
 from safepy.host.clock import Clock, SystemClock
@@ -24,6 +24,7 @@ from safepy.model import Level, Snapshot, State, Status
 #: Beyond the limits of its scripts, what else a stop may take.
 STOP_MARGIN_S = 60.0
 _STOP_SCRIPTS = 4
+MEND_EVERY_S = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ class Node:
 
     def __init__(self, paths: Paths, tasks: asyncio.TaskGroup, clock: Clock | None = None) -> None:
         self.paths = paths
-        self.site: Site = site.load(paths)
+        self.site: Site = site.load_at_start(paths)
         self._tasks = tasks
         self._clock = clock or SystemClock()
         self._runner = ScriptRunner(Tasks())
@@ -43,6 +44,9 @@ class Node:
         self.on_site: Callable[[], None] = lambda: None
         #: Configured modules that cannot be brought up, and why.
         self.faults: dict[str, SafekitError] = {}
+        self._renewing = asyncio.Lock()
+        #: Modules that were not yet looked at for a start at boot.
+        self._undecided: set[str] = set()
 
     @property
     def runner(self) -> ScriptRunner:
@@ -99,25 +103,12 @@ class Node:
                     log.warning("%s: %s", name, error)
         return found
 
-    async def bring_up(self, name: str) -> None:
-        """The module's automaton runs. What prevents it is kept and shown, not raised."""
-        assert name not in self._modules
-        self.faults.pop(name, None)
-        try:
-            module = await self._make(name)
-        except (SafekitError, OSError) as error:
-            fault = error if isinstance(error, SafekitError) else LocalFault(str(error))
-            self.faults[name] = fault
-            log.error("%s cannot be brought up: %s", name, fault)
-            return
-        self._modules[name] = module
-        self._running[name] = self._tasks.create_task(module.run(), name=f"module {name}")
-        # The automaton has turned once: what is asked next finds it at work.
-        await asyncio.sleep(0)
-
     async def take_down(self, name: str) -> None:
         """The module's automaton does not run any more (it should be in STOP)."""
         self.faults.pop(name, None)
+        await self._take_down(name)
+
+    async def _take_down(self, name: str) -> None:
         self._modules.pop(name, None)
         task = self._running.pop(name, None)
         if task is not None:
@@ -125,10 +116,29 @@ class Node:
             await asyncio.wait([task])
 
     async def renew(self, name: str) -> None:
-        """Bring a module up again with what is configured now."""
-        await self.take_down(name)
-        if folders.is_configured(self.paths.module(name)):
-            await self.bring_up(name)
+        """Bring a module up again with what is configured now; a fault is kept, not raised."""
+        async with self._renewing:
+            await self._take_down(name)
+            if folders.is_configured(self.paths.module(name)):
+                await self._bring_up(name)
+            else:
+                self.faults.pop(name, None)
+
+    async def _bring_up(self, name: str) -> None:
+        """What prevents it is kept and shown, not raised."""
+        before = self.faults.pop(name, None)
+        try:
+            module = await self._make(name)
+        except (SafekitError, OSError) as error:
+            fault = error if isinstance(error, SafekitError) else LocalFault(str(error))
+            self.faults[name] = fault
+            if str(before) != str(fault):
+                log.error("%s cannot be brought up: %s", name, fault)
+            return
+        self._modules[name] = module
+        self._running[name] = self._tasks.create_task(module.run(), name=f"module {name}")
+        # The automaton has turned once: what is asked next finds it at work.
+        await asyncio.sleep(0)
 
     def knows(self, name: str) -> bool:
         """Whether `name` is configured here, up or not."""
@@ -150,34 +160,48 @@ class Node:
 
     async def begin(self) -> None:
         """Bring up what is configured, and start what is to be started now."""
-        this_boot = boot_id()
-        first = boot.first_of_boot(self.paths, this_boot)
+        first = boot.first_of_boot(self.paths, boot_id())
         for name in folders.installed(self.paths):
             paths = self.paths.module(name)
-            if not folders.is_configured(paths):
-                continue
-            await asyncio.to_thread(boot.end_left_scripts, paths)
-            await self.bring_up(name)
+            if folders.is_configured(paths):
+                await asyncio.to_thread(boot.end_left_scripts, paths)
+                self._undecided.add(name)
+                await self.renew(name)
+        self._start_at_boot(first)
+        self._tasks.create_task(self._mend(first), name="mend")
+
+    async def _mend(self, first: bool) -> None:
+        """Try again what could not be brought up: an address or a name may come late at boot."""
+        while True:
+            await asyncio.sleep(MEND_EVERY_S)
+            for name in list(self.faults):
+                await self.renew(name)
+            self._start_at_boot(first)
+
+    def _start_at_boot(self, first: bool) -> None:
         for module in self:
+            if module.name not in self._undecided:
+                continue
+            self._undecided.discard(module.name)
             config = module.plan.config
             who = boot.wanted_by(
                 boot=config.boot,
                 flag=boot.boot_flag(module.plan.paths),
-                started=module.resources.get(STARTED) or "",
-                boot_id=this_boot,
+                started=module.started_before,
+                boot_id=boot_id(),
                 was_active=module.was_active,
                 first_of_boot=first,
             )
             if who:
                 delay_s = config.boot_delay_s if who == boot.AT_BOOT else 0.0
-                self._tasks.create_task(
-                    self._start_later(module, who, delay_s), name=f"boot {module.name}"
-                )
+                start = self._start_later(module, who, delay_s)
+                self._tasks.create_task(start, name=f"boot {module.name}")
 
     async def stop_all(self, who: str, going_down: bool) -> None:
         """Stop what runs, the last one first, each within its limits."""
-        for module in reversed(list(self)):
+        for module in self:
             module.going_down = going_down
+        for module in reversed(list(self)):
             if module.snapshot.state is State.STOP:
                 continue
             module.post(ActionRequested("stop", who))

@@ -16,7 +16,7 @@ from safepy.config import settings as settings_config
 from safepy.config.paths import Paths
 from safepy.config.schema import Cluster, LanNode
 from safepy.config.settings import Settings
-from safepy.errors import ConfigError, LocalFault, RequestRefused
+from safepy.errors import ConfigError, LocalFault, RequestRefused, SafekitError
 from safepy.net.lanes import has_address
 
 KEY_BYTES = 32
@@ -26,16 +26,23 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """`cluster` and `key` are None until an administrator made them; `node` is "" then."""
+    """`cluster` and `key` are None until an administrator made them; `node` is "" then.
+
+    `fault` says why what is there cannot be used.
+    """
 
     paths: Paths
     settings: Settings
     cluster: Cluster | None
     key: bytes | None
     node: str
+    fault: SafekitError | None = None
 
     def require(self) -> tuple[Cluster, bytes]:
-        """Cluster and key, without which no module can work. Raises RequestRefused."""
+        """Cluster and key, without which no module can work. Raises RequestRefused, or the
+        fault."""
+        if self.fault is not None:
+            raise self.fault
         if self.cluster is None:
             raise RequestRefused(
                 "the cluster is not configured", "safekit cluster config FILE, on each node"
@@ -59,6 +66,15 @@ def load(paths: Paths) -> Site:
     cluster = load_cluster(paths)
     node = "" if cluster is None else own_name(cluster, settings)
     return Site(paths, settings, cluster, load_key(paths), node)
+
+
+def load_at_start(paths: Paths) -> Site:
+    """As `load`, but never raises for what is wrong: a daemon that runs can be asked to mend it."""
+    try:
+        return load(paths)
+    except SafekitError as error:
+        log.error("this node is not fit to run modules: %s", error)
+        return Site(paths, Settings(), None, None, "", error)
 
 
 def load_settings(paths: Paths) -> Settings:

@@ -135,10 +135,10 @@ async def test_a_send_that_hangs_opens_a_new_stream(monkeypatch: pytest.MonkeyPa
 
 def test_addresses_and_ports() -> None:
     assert has_address("127.0.0.1")
-    assert not has_address("192.0.2.1")
+    assert not has_address("203.0.113.1")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
         assert not port_free("127.0.0.1", port, socket.SOCK_DGRAM)
         assert port_free("127.0.0.2", port, socket.SOCK_DGRAM)
-        assert port_free("192.0.2.1", port, socket.SOCK_DGRAM)
+        assert port_free("203.0.113.1", port, socket.SOCK_DGRAM)
