@@ -303,7 +303,7 @@ def test_a_change_through_a_name_that_is_gone_reaches_the_other_name(trees):
 
 
 def test_more_links_than_fit_in_a_message(trees, monkeypatch):
-    monkeypatch.setattr("safepy.dataplane.resync.transfer._GROUP_BYTES", 100)
+    monkeypatch.setattr("safepy.dataplane.resync.parts.GROUP_BYTES", 100)
     left, right = trees
     files(left, {"a": b"content"}, *[("a", f"link{n}") for n in range(100)])
     (right / "link7").write_bytes(b"wrong")
@@ -314,7 +314,7 @@ def test_more_links_than_fit_in_a_message(trees, monkeypatch):
 
 
 def test_a_large_directory_comes_in_parts(trees, monkeypatch):
-    monkeypatch.setattr("safepy.dataplane.resync.transfer._PART_NAMES", 10)
+    monkeypatch.setattr("safepy.dataplane.resync.parts.PART_NAMES", 10)
     left, right = trees
     for number in range(0, 300, 3):
         (left / f"{number}").write_bytes(b"l")

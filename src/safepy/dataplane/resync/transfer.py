@@ -14,19 +14,16 @@ from stat import S_ISDIR, S_ISREG
 
 from safepy.core.replica.marks import FULL, Extents, Mark
 from safepy.dataplane.resync import tree as trees
+from safepy.dataplane.resync.content import Batch, LargeFile
 from safepy.dataplane.resync.messages import (
     ABSENT,
     Answer,
     Attributes,
     Barrier,
     Busy,
-    Compare,
-    Data,
-    Digests,
     End,
     Entry,
     Failed,
-    FileData,
     Group,
     Listing,
     Passed,
@@ -37,6 +34,7 @@ from safepy.dataplane.resync.messages import (
     decode_answer,
     encode,
 )
+from safepy.dataplane.resync.parts import PART_BYTES, Part, by_size, entry_bytes, weight
 from safepy.dataplane.resync.shared import (
     AttributesItem,
     Directory,
@@ -53,7 +51,6 @@ from safepy.dataplane.resync.zones import (
     differing_runs,
     is_sparse,
     ranges_to_compare,
-    segments,
     zone_digests,
     zones_in,
 )
@@ -61,18 +58,8 @@ from safepy.errors import PeerError
 from safepy.net.blocking import BlockingStream
 
 WINDOW = 8
-#: A listing is sent in parts of about this many names and bytes.
-_PART_NAMES = 500
-_PART_BYTES = 256 << 10
-_PIECE_BYTES = 256 << 10
-#: A message of data is sent when it has so much (one more piece may come on top).
-_BATCH_BYTES = 512 << 10
-_BATCH_FILES = 500
 #: Larger files are an item of their own, so that another transfer can take them.
 _SMALL_BYTES = 1 << 20
-_COMPARE_BYTES = 32 << 20
-_GROUP_BYTES = 256 << 10
-_MAX_ENTRY_BYTES = 384 << 10
 
 OnAnswer = Callable[[Answer], None]
 
@@ -116,7 +103,7 @@ class Transfer:
                 raise PeerError("unexpected answer")
             self._shared.add_missing(answer.missing)
 
-        self._ask(Barrier(flush), passed)
+        self.ask(Barrier(flush), passed)
         while self._waiting:
             self._take_answer()
 
@@ -140,6 +127,14 @@ class Transfer:
         if isinstance(answer, Failed):
             raise ResyncFailed(answer.reason, answer.fatal)
         return answer
+
+    def go_on(self, step: Callable[[], None]) -> None:
+        """Call `step` when there is room for a further request."""
+        self._next.append(step)
+
+    def close_file(self, fd: int) -> None:
+        self._open_files.discard(fd)
+        os.close(fd)
 
     def _start(self) -> bool:
         """Start something; False when there is nothing to start now."""
@@ -167,7 +162,7 @@ class Transfer:
         assert self._work is not None
         self._work.add(items)
 
-    def _ask(self, request: Request, then: OnAnswer) -> None:
+    def ask(self, request: Request, then: OnAnswer) -> None:
         self.say(request)
         self._waiting.append(then)
 
@@ -194,7 +189,7 @@ class Transfer:
         dir_fd = self._open(item.tree, item.path)
         if dir_fd is None:
             return
-        part = _Part()
+        part = Part()
         at = first
         try:
             while at < len(names) and not part.is_full:
@@ -223,7 +218,7 @@ class Transfer:
         dir_fd = self._open(item.tree, item.path)
         if dir_fd is None:
             return
-        part = _Part()
+        part = Part()
         gone: list[bytes] = []
         rest: list[tuple[bytes, Mark]] = []
         try:
@@ -240,7 +235,7 @@ class Transfer:
         listing = Listing(item.tree, item.path, tuple(part.entries), tuple(gone))
         self._list(item.tree, item.path, part, listing)
 
-    def _look(self, dir_fd: int, name: bytes, mark: Mark, part: _Part) -> bool:
+    def _look(self, dir_fd: int, name: bytes, mark: Mark, part: Part) -> bool:
         """Add a name to the part; False when there is no such name."""
         try:
             found = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
@@ -254,7 +249,7 @@ class Transfer:
         part.add(entry, found, mark)
         return True
 
-    def _list(self, tree: int, path: Path, part: _Part, listing: Listing) -> None:
+    def _list(self, tree: int, path: Path, part: Part, listing: Listing) -> None:
         shared = self._shared
         if part.linked:
             shared.touch(
@@ -271,10 +266,10 @@ class Transfer:
             self._add([Directory(tree, (*path, name)) for name in part.recurse])
             self._send_wanted(tree, path, listing.entries, answer.wants)
             # What is wanted counts when it is sent, what is linked with its group.
-            wanted = sum(_weight(listing.entries[want.index]) for want in answer.wants)
+            wanted = sum(weight(listing.entries[want.index]) for want in answer.wants)
             shared.count(files=part.files - len(answer.wants), compared=part.weight - wanted)
 
-        self._ask(listing, answered)
+        self.ask(listing, answered)
 
     # --- content
 
@@ -282,7 +277,7 @@ class Transfer:
         self, tree: int, path: Path, entries: Sequence[Entry], wants: Sequence[Want]
     ) -> None:
         dir_fd: int | None = None
-        batch = _Batch(self, tree, path)
+        batch = Batch(self, tree, path)
         large: list[Item] = []
         try:
             for want in wants:
@@ -307,7 +302,7 @@ class Transfer:
         self._add(large)
 
     def _send_small(
-        self, dir_fd: int, entry: Entry, want: Want, extents: Extents | None, batch: _Batch
+        self, dir_fd: int, entry: Entry, want: Want, extents: Extents | None, batch: Batch
     ) -> None:
         size = entry.size
         try:
@@ -333,7 +328,7 @@ class Transfer:
                 batch.add(entry.name, entry=entry)
         finally:
             os.close(fd)
-        self._shared.count(1, 1 if runs else 0, _weight(entry), copied)
+        self._shared.count(1, 1 if runs else 0, weight(entry), copied)
 
     def _large(self, item: Large) -> None:
         """A file by parts; its state lives in the closures until its last answer."""
@@ -351,7 +346,7 @@ class Transfer:
             return
         finally:
             os.close(dir_fd)
-        _LargeFile(self, self._shared, item, entry, fd, is_sparse(found)).begin()
+        LargeFile(self, self._shared, item, entry, fd, is_sparse(found)).begin()
 
     # --- hard links
 
@@ -385,12 +380,12 @@ class Transfer:
                 if answer.wants:
                     shared.count(files=names - 1)
                 else:
-                    shared.count(files=names, compared=_weight(entry))
+                    shared.count(files=names, compared=weight(entry))
 
-        parts = _by_size(item.paths)
-        self._ask(Group(item.tree, parts[0], entry), answered)
+        parts = by_size(item.paths)
+        self.ask(Group(item.tree, parts[0], entry), answered)
         for part in parts[1:]:
-            self._ask(Group(item.tree, (first, *part), entry, grow=True), answered)
+            self.ask(Group(item.tree, (first, *part), entry, grow=True), answered)
 
     # --- directories
 
@@ -421,8 +416,8 @@ class Transfer:
                 if not path:
                     entry = trees.renamed(entry, b"root")
                 found.append((path, entry))
-                size += _entry_bytes(entry) + sum(map(len, path)) + 2 * len(path)
-                if size > _PART_BYTES:
+                size += entry_bytes(entry) + sum(map(len, path)) + 2 * len(path)
+                if size > PART_BYTES:
                     self.say(Attributes(item.tree, tuple(found)))
                     found, size = [], 0
         finally:
@@ -439,199 +434,3 @@ class Transfer:
             if error.errno not in trees.GONE:
                 raise
             return None
-
-
-class _Part:
-    """What one listing message is made of, and what is to be done when it is answered."""
-
-    def __init__(self) -> None:
-        self.entries: list[Entry] = []
-        self.recurse: list[bytes] = []
-        self.attributes: list[bytes] = []
-        self.linked: list[tuple[int, bytes, Extents | None]] = []
-        self.files = 0
-        self.weight = 0
-        self._message_bytes = 0
-
-    @property
-    def is_full(self) -> bool:
-        return len(self.entries) >= _PART_NAMES or self._message_bytes >= _PART_BYTES
-
-    def add(self, entry: Entry, found: os.stat_result, mark: Mark) -> None:
-        if S_ISDIR(entry.mode):
-            if mark.full:
-                self.recurse.append(entry.name)
-            else:
-                self.attributes.append(entry.name)
-        elif entry.linked:
-            self.linked.append((found.st_ino, entry.name, entry.extents))
-        else:
-            self.files += 1
-            self.weight += _weight(entry)
-        self.entries.append(entry)
-        size = _entry_bytes(entry)
-        if size > _MAX_ENTRY_BYTES:
-            raise ResyncFailed(
-                f"{trees.shown((entry.name,))} has too large extended attributes", True
-            )
-        self._message_bytes += size
-
-
-class _Batch:
-    """Content of many small files of one directory as few messages."""
-
-    def __init__(self, transfer: Transfer, tree: int, path: Path) -> None:
-        self._transfer = transfer
-        self._tree = tree
-        self._path = path
-        self._files: list[FileData] = []
-        self._bytes = 0
-
-    def add(
-        self,
-        name: bytes,
-        pieces: tuple[tuple[int, bytes], ...] = (),
-        holes: tuple[tuple[int, int], ...] = (),
-        entry: Entry | None = None,
-    ) -> None:
-        size = 64 + sum(len(piece) for _, piece in pieces) + 16 * len(holes)
-        if entry is not None:
-            size += _entry_bytes(entry)
-        if self._files and (self._bytes + size > _BATCH_BYTES or len(self._files) >= _BATCH_FILES):
-            self.send()
-        self._files.append(FileData(name, pieces, holes, entry))
-        self._bytes += size
-
-    def add_runs(
-        self, entry: Entry, fd: int, runs: Sequence[tuple[int, int]], sparse: bool, punch: bool
-    ) -> int:
-        """Read and add the content of `runs`; returns the bytes that travel."""
-        copied = 0
-        for start, end in runs:
-            for first, last, is_data in segments(fd, start, end, sparse):
-                if not is_data:
-                    if punch:
-                        self.add(entry.name, holes=((first, last),))
-                    continue
-                at = first
-                while at < last:
-                    piece = os.pread(fd, min(_PIECE_BYTES, last - at), at)
-                    if not piece:
-                        break  # Shorter by now: marked.
-                    self.add(entry.name, ((at, piece),))
-                    at += len(piece)
-                    copied += len(piece)
-        return copied
-
-    def send(self) -> None:
-        if self._files:
-            data = Data(self._tree, self._path, tuple(self._files))
-            self._transfer.say(data)
-            self._files, self._bytes = [], 0
-
-
-class _LargeFile:
-    """One large file under way: compared window by window, then ended with its entry."""
-
-    def __init__(
-        self, transfer: Transfer, shared: Shared, item: Large, entry: Entry, fd: int, sparse: bool
-    ) -> None:
-        self._transfer = transfer
-        self._shared = shared
-        self._item = item
-        self._entry = entry
-        self._fd = fd
-        self._sparse = sparse
-        self._batch = _Batch(transfer, item.tree, item.path)
-        self._windows: deque[tuple[tuple[int, int], ...]] = deque()
-        self._under_way = 0
-        self._changed = item.attributes or item.target_size != entry.size
-        self._copied = 0
-
-    def begin(self) -> None:
-        item, size = self._item, self._entry.size
-        if item.target_size == ABSENT:
-            self._send([(0, size)] if size else [], punch=False)
-            self._end()
-            return
-        for start, end in ranges_to_compare(item.extents, item.target_size, size):
-            for at in range(start, end, _COMPARE_BYTES):
-                self._windows.append(((at, min(at + _COMPARE_BYTES, end)),))
-        if self._windows:
-            self._ask()
-        else:
-            self._end()
-
-    def _ask(self) -> None:
-        """Ask for one window; the transfer comes back for the next as room allows."""
-        ranges = self._windows.popleft()
-        item = self._item
-        self._under_way += 1
-        self._transfer._ask(
-            Compare(item.tree, item.path, item.name, ranges, self._entry.size),
-            lambda answer: self._answered(ranges, answer),
-        )
-        if self._windows:
-            self._transfer._next.append(self._ask)
-
-    def _answered(self, ranges: tuple[tuple[int, int], ...], answer: Answer) -> None:
-        if not isinstance(answer, Digests):
-            raise PeerError("unexpected answer")
-        theirs = answer.digests
-        self._under_way -= 1
-        if theirs and len(theirs) != zones_in(ranges) * DIGEST_BYTES:
-            raise PeerError("digests do not fit the file")
-        if theirs:  # Otherwise its directory is missing there, which the barrier tells.
-            ours = zone_digests(self._fd, ranges, self._entry.size, self._sparse)
-            self._send(differing_runs(ranges, ours, theirs), punch=True)
-        self._shared.count(compared=sum(end - start for start, end in ranges))
-        if not self._windows and not self._under_way:
-            self._end()
-
-    def _send(self, runs: list[tuple[int, int]], punch: bool) -> None:
-        if not runs:
-            return
-        copied = self._batch.add_runs(self._entry, self._fd, runs, self._sparse, punch)
-        self._changed = True
-        self._copied += copied
-        compared = copied if not punch else 0
-        self._shared.count(compared=compared, copied=copied)
-
-    def _end(self) -> None:
-        if self._changed:
-            self._batch.add(self._item.name, entry=self._entry)
-            self._batch.send()
-        self._shared.count(files=1, files_copied=1 if self._copied else 0)
-        self._transfer._open_files.discard(self._fd)
-        os.close(self._fd)
-
-
-def _weight(entry: Entry) -> int:
-    """Bytes that a file counts for: all, or the marked ones."""
-    if entry.extents is None:
-        return entry.size
-    return min(entry.size, sum(end - start for start, end in entry.extents))
-
-
-def _entry_bytes(entry: Entry) -> int:
-    """About what an entry takes in a message."""
-    size = 64 + len(entry.name) + len(entry.link)
-    for name, value in entry.xattrs:
-        size += len(name) + len(value) + 8
-    if entry.extents:
-        size += 18 * len(entry.extents)
-    return size
-
-
-def _by_size(paths: Sequence[Path]) -> list[tuple[Path, ...]]:
-    """Paths in parts that fit in a message."""
-    parts: list[list[Path]] = [[]]
-    size = 0
-    for path in paths:
-        length = sum(map(len, path)) + 3 * len(path)
-        if parts[-1] and size + length > _GROUP_BYTES:
-            parts.append([])
-            size = 0
-        parts[-1].append(path)
-        size += length
-    return [tuple(part) for part in parts]

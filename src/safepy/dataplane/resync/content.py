@@ -1,0 +1,177 @@
+"""Content on its way out: batches of small files, large files window by window."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from safepy.dataplane.resync.messages import (
+    ABSENT,
+    Answer,
+    Compare,
+    Data,
+    Digests,
+    Entry,
+    FileData,
+    Request,
+)
+from safepy.dataplane.resync.parts import entry_bytes
+from safepy.dataplane.resync.shared import Large, Shared
+from safepy.dataplane.resync.tree import Path
+from safepy.dataplane.resync.zones import (
+    DIGEST_BYTES,
+    differing_runs,
+    ranges_to_compare,
+    segments,
+    zone_digests,
+    zones_in,
+)
+from safepy.errors import PeerError
+
+_PIECE_BYTES = 256 << 10
+#: A message of data is sent before it has more than so much.
+_BATCH_BYTES = 512 << 10
+_BATCH_FILES = 500
+_COMPARE_BYTES = 32 << 20
+
+
+class Sender(Protocol):
+    """What content needs of its transfer."""
+
+    def say(self, request: Request) -> None: ...
+
+    def ask(self, request: Request, then: Callable[[Answer], None]) -> None: ...
+
+    def go_on(self, step: Callable[[], None]) -> None: ...
+
+    def close_file(self, fd: int) -> None: ...
+
+
+class Batch:
+    """Content of many small files of one directory as few messages."""
+
+    def __init__(self, transfer: Sender, tree: int, path: Path) -> None:
+        self._transfer = transfer
+        self._tree = tree
+        self._path = path
+        self._files: list[FileData] = []
+        self._bytes = 0
+
+    def add(
+        self,
+        name: bytes,
+        pieces: tuple[tuple[int, bytes], ...] = (),
+        holes: tuple[tuple[int, int], ...] = (),
+        entry: Entry | None = None,
+    ) -> None:
+        size = 64 + sum(len(piece) for _, piece in pieces) + 16 * len(holes)
+        if entry is not None:
+            size += entry_bytes(entry)
+        if self._files and (self._bytes + size > _BATCH_BYTES or len(self._files) >= _BATCH_FILES):
+            self.send()
+        self._files.append(FileData(name, pieces, holes, entry))
+        self._bytes += size
+
+    def add_runs(
+        self, entry: Entry, fd: int, runs: Sequence[tuple[int, int]], sparse: bool, punch: bool
+    ) -> int:
+        """Read and add the content of `runs`; returns the bytes that travel."""
+        copied = 0
+        for start, end in runs:
+            for first, last, is_data in segments(fd, start, end, sparse):
+                if not is_data:
+                    if punch:
+                        self.add(entry.name, holes=((first, last),))
+                    continue
+                at = first
+                while at < last:
+                    piece = os.pread(fd, min(_PIECE_BYTES, last - at), at)
+                    if not piece:
+                        break  # Shorter by now: marked.
+                    self.add(entry.name, ((at, piece),))
+                    at += len(piece)
+                    copied += len(piece)
+        return copied
+
+    def send(self) -> None:
+        if self._files:
+            data = Data(self._tree, self._path, tuple(self._files))
+            self._transfer.say(data)
+            self._files, self._bytes = [], 0
+
+
+class LargeFile:
+    """One large file under way: compared window by window, then ended with its entry."""
+
+    def __init__(
+        self, transfer: Sender, shared: Shared, item: Large, entry: Entry, fd: int, sparse: bool
+    ) -> None:
+        self._transfer = transfer
+        self._shared = shared
+        self._item = item
+        self._entry = entry
+        self._fd = fd
+        self._sparse = sparse
+        self._batch = Batch(transfer, item.tree, item.path)
+        self._windows: deque[tuple[tuple[int, int], ...]] = deque()
+        self._under_way = 0
+        self._changed = item.attributes or item.target_size != entry.size
+        self._copied = 0
+
+    def begin(self) -> None:
+        item, size = self._item, self._entry.size
+        if item.target_size == ABSENT:
+            self._send([(0, size)] if size else [], punch=False)
+            self._end()
+            return
+        for start, end in ranges_to_compare(item.extents, item.target_size, size):
+            for at in range(start, end, _COMPARE_BYTES):
+                self._windows.append(((at, min(at + _COMPARE_BYTES, end)),))
+        if self._windows:
+            self._ask()
+        else:
+            self._end()
+
+    def _ask(self) -> None:
+        """Ask for one window; the transfer comes back for the next as room allows."""
+        ranges = self._windows.popleft()
+        item = self._item
+        self._under_way += 1
+        self._transfer.ask(
+            Compare(item.tree, item.path, item.name, ranges, self._entry.size),
+            lambda answer: self._answered(ranges, answer),
+        )
+        if self._windows:
+            self._transfer.go_on(self._ask)
+
+    def _answered(self, ranges: tuple[tuple[int, int], ...], answer: Answer) -> None:
+        if not isinstance(answer, Digests):
+            raise PeerError("unexpected answer")
+        theirs = answer.digests
+        self._under_way -= 1
+        if theirs and len(theirs) != zones_in(ranges) * DIGEST_BYTES:
+            raise PeerError("digests do not fit the file")
+        if theirs:  # Otherwise its directory is missing there, which the barrier tells.
+            ours = zone_digests(self._fd, ranges, self._entry.size, self._sparse)
+            self._send(differing_runs(ranges, ours, theirs), punch=True)
+        self._shared.count(compared=sum(end - start for start, end in ranges))
+        if not self._windows and not self._under_way:
+            self._end()
+
+    def _send(self, runs: list[tuple[int, int]], punch: bool) -> None:
+        if not runs:
+            return
+        copied = self._batch.add_runs(self._entry, self._fd, runs, self._sparse, punch)
+        self._changed = True
+        self._copied += copied
+        compared = copied if not punch else 0
+        self._shared.count(compared=compared, copied=copied)
+
+    def _end(self) -> None:
+        if self._changed:
+            self._batch.add(self._item.name, entry=self._entry)
+            self._batch.send()
+        self._shared.count(files=1, files_copied=1 if self._copied else 0)
+        self._transfer.close_file(self._fd)
