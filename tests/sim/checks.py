@@ -29,7 +29,7 @@ class Checks:
         #: number -> stable. Every one of them must be on whoever leads next.
         self.owed: dict[int, bool] = {}
         #: Acknowledged by one of two isolated leaders: on the final leader, or kept aside.
-        self.diverged: set[int] = set()
+        self.diverged: dict[int, bool] = {}
         #: A total isolation lies between now and the last time the pair was in sync.
         self.split_possible = False
         self.was_serving: dict[str, bool] = {}
@@ -57,7 +57,7 @@ class Checks:
         if alone and not node.disk.record.modified:
             self.fail(f"{node.name} answers alone without a record of its first modification")
         if alone and self.split_possible:
-            self.diverged.add(write.number)
+            self.diverged[write.number] = write.stable
         else:
             self.owed[write.number] = write.stable
 
@@ -69,11 +69,10 @@ class Checks:
                 return
             if node.worker is not None and node.worker.joined:
                 return  # The secondary has everything.
-        for number in [n for n, stable in self.owed.items() if not stable]:
-            if number not in node.disk.stable or number not in other.disk.stable:
-                del self.owed[number]
-        if power:
-            self.diverged &= node.disk.stable | other.disk.tree | other.disk.kept | node.disk.kept
+        for promised in (self.owed, self.diverged):
+            for number in [n for n, stable in promised.items() if not stable]:
+                if number not in node.disk.stable or number not in other.disk.stable:
+                    del promised[number]
 
     def slept_unnoticed(self, node: Node) -> None:
         """A frozen machine whose clock stood still cannot know that it slept. If the other node
@@ -102,10 +101,7 @@ class Checks:
         if record.disk is not Disk.UPTODATE:
             self.fail(f"{node.name} opens its gate with data that is {record.disk}")
         if record.forced:
-            lost = {n for n in self.owed if n not in node.disk.tree}
-            self.diverged |= lost
-            for number in lost:
-                del self.owed[number]
+            self._diverge({n for n in self.owed if n not in node.disk.tree})
         missing = sorted(n for n in self.owed if n not in node.disk.tree)
         if missing:
             self.fail(f"{node.name} leads without acknowledged writes {missing[:5]}")
@@ -126,10 +122,11 @@ class Checks:
         """From here both may lead: what only one of them has is found kept aside at worst."""
         self.split_possible = True
         first, second = (node.disk.tree for node in self.cluster.nodes.values())
-        one_sided = {n for n in self.owed if n not in first or n not in second}
-        self.diverged |= one_sided
-        for number in one_sided:
-            del self.owed[number]
+        self._diverge({n for n in self.owed if n not in first or n not in second})
+
+    def _diverge(self, numbers: set[int]) -> None:
+        for number in numbers:
+            self.diverged[number] = self.owed.pop(number)
 
     # -- at rest ---------------------------------------------------------------------------------
 
@@ -146,6 +143,6 @@ class Checks:
         missing = sorted(n for n in self.owed if n not in first.disk.tree)
         if missing:
             self.fail(f"acknowledged writes are gone: {missing[:5]}")
-        self.diverged &= first.disk.tree
+        self.diverged.clear()
         if not self.cluster.isolated:
             self.split_possible = False

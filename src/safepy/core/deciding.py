@@ -54,7 +54,7 @@ def _follow(t: Turn, decision: Decision) -> bool:
     s = t.s
     view = t.view
     assert view is not None
-    if t.now < s.follow_after:
+    if t.now < s.follow_after or not t.heard_lately:
         return False
     if s.params.has_rfs and view.record.epoch < s.wanted.promised:
         return False  # It will raise its number when it hears ours.
@@ -68,7 +68,7 @@ def _yield(t: Turn, decision: Decision) -> bool:
     """The other node has the better copy, and may lead only when we said durably that ours is
     not (E1)."""
     s = t.s
-    if s.wanted.disk is not Disk.UPTODATE:
+    if s.wanted.disk is not Disk.UPTODATE or not t.heard_lately:
         return False
     t.announce(Level.INFO, f"Steps back ({decision.row}): {decision.sentence}")
     t.want(records.outdated(s.wanted))

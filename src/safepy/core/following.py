@@ -175,6 +175,7 @@ def _adopted(t: Turn) -> bool:
     s.adopting_version = 0
     s.adopted_epoch = s.record.epoch
     s.synced = True
+    s.unapplied = s.lost_volatile = False
     t.do(Adopted(s.adopted_epoch))
     return True
 
@@ -229,7 +230,9 @@ def still_entitled(t: Turn) -> bool:
     if not s.params.has_rfs:
         return True
     view = t.view
-    return s.wanted.disk is Disk.UPTODATE and not (view is not None and view.serving)
+    if s.unapplied or s.wanted.disk is not Disk.UPTODATE:
+        return False
+    return view is None or not view.serving
 
 
 def _source_gone(t: Turn) -> bool:
@@ -252,6 +255,8 @@ def _follow(t: Turn) -> bool:
     s = t.s
     view = t.view
     if s.synced or s.plan or view is None or not view.serving or t.now < s.follow_after:
+        return False
+    if not t.heard_lately:
         return False
     if view.record.epoch < s.wanted.promised:
         return False  # It will raise its number when it hears ours.

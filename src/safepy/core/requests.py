@@ -102,7 +102,7 @@ def start(t: Turn, wish: str) -> None:
     s.fault = ""
     s.record_broken = False
     s.loop_stop = False
-    s.synced = s.following = s.handing_over = False
+    s.synced = s.following = s.handing_over = s.unapplied = False
     s.transition_called = False
     s.follow_after = 0.0
     s.follow_failures = 0

@@ -175,6 +175,8 @@ class ModuleState:
     adopting_version: int = 0
     adopted_epoch: int = 0
     synced: bool = False
+    #: Something that was received could not be applied: no permission to take over.
+    unapplied: bool = False
     handing_over: bool = False
     follow_after: float = 0.0
     follow_failures: int = 0

@@ -90,17 +90,12 @@ def worker_died(t: Turn, reason: str) -> None:
 
 
 def received_is_lost(t: Turn) -> None:
-    """What the primary was told we have may not be in the tree: we are behind. Unless it handed
-    over to us in order: then everything was applied and flushed before it called itself outdated,
-    and were we to do so as well, no node would be left to lead."""
-    s = t.s
-    peer = s.peer
-    if peer is not None:
-        theirs = peer.record
-        handed_over = theirs.disk is Disk.OUTDATED and theirs.active is Active.NONE
-        if handed_over and theirs.gen == s.wanted.gen:
-            return
-    t.want(records.outdated(s.wanted))
+    """What the primary was told we have may not be in the tree. This is not called OUTDATED: a
+    primary that handed over in order saw everything applied before it called itself so, and no
+    node would be left to lead. A primary that lives tells us soon enough; a dead one is waited
+    for, and the table prefers it (D6)."""
+    t.s.lost_volatile = True
+    t.s.unapplied = True
 
 
 def _worker_took_with_it(t: Turn) -> None:

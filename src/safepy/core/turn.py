@@ -120,6 +120,11 @@ class Turn:
         return links.heard_at(self.s.links)
 
     @property
+    def heard_lately(self) -> bool:
+        """What is believed of the peer is fresh enough to give up the own data for it."""
+        return self.now <= self.heard_at + 4 * self.s.params.pulse_s
+
+    @property
     def lost_at(self) -> float:
         return links.lost_at(self.s.links, self.s.replica_heard_at)
 
