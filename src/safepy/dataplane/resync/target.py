@@ -7,7 +7,6 @@ can never reach another name's content.
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from bisect import bisect_right
@@ -40,10 +39,11 @@ from safepy.dataplane.resync.messages import (
     encode,
 )
 from safepy.dataplane.resync.tree import Path
+from safepy.dataplane.resync.writing import failure, punch, write_all
 from safepy.dataplane.resync.zones import is_sparse, ranges_to_compare, zone_digests
 from safepy.errors import PeerError
 from safepy.net.blocking import BlockingStream
-from safepy.storage.syscalls import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, fallocate, syncfs
+from safepy.storage.syscalls import syncfs
 
 #: Up to here the digests of a file come with the answer to its listing.
 INLINE_BYTES = 1 << 20
@@ -89,8 +89,8 @@ class Target:
                 return
             try:
                 answer = self._answer(request)
-            except ResyncFailed as failure:
-                self._stream.send(encode(Failed(failure.message, failure.fatal)))
+            except ResyncFailed as reason:
+                self._stream.send(encode(Failed(reason.message, reason.fatal)))
                 raise
             if answer is not None:
                 self._stream.send(encode(answer))
@@ -157,7 +157,7 @@ class Target:
                 if want is not None:
                     wants.append(want)
         except OSError as error:
-            raise _failure((*listing.path, name), error) from error
+            raise failure((*listing.path, name), error) from error
         finally:
             os.close(dir_fd)
         return Wanted(tuple(wants))
@@ -261,7 +261,7 @@ class Target:
             trees.apply_attributes(dir_fd, path[-1], entry, self._acl)
             return Wanted(())
         except OSError as error:
-            raise _failure(path, error) from error
+            raise failure(path, error) from error
         finally:
             for fd in parents.values():
                 os.close(fd)
@@ -269,24 +269,7 @@ class Target:
     def _link(self, group: Group, parents: dict[Path, int]) -> tuple[bool, bool]:
         """Whether the inode was made anew, and whether any name was linked to it."""
         entry, members = group.entry, group.paths
-        inodes: dict[Path, int] = {}
-        counts: dict[int, int] = {}
-        allowed: set[int] = set()
-        for path in members:
-            dir_fd = parents[path[:-1]]
-            found = trees.status(dir_fd, path[-1])
-            if found is None or not self._same_kind(dir_fd, path[-1], found, entry):
-                continue
-            inodes[path] = found.st_ino
-            count = counts[found.st_ino] = counts.get(found.st_ino, 0) + 1
-            # All its names are in the group: no name outside of it can be reached.
-            if count == found.st_nlink:
-                allowed.add(found.st_ino)
-        keep: int | None = None
-        if group.grow:
-            keep = inodes.get(members[0])
-        elif allowed:
-            keep = max(allowed, key=lambda inode: counts[inode])
+        inodes, keep = self._arranged(group, parents)
         fresh = keep is None
         first = members[0]
         if keep is None:
@@ -311,6 +294,27 @@ class Target:
                 self._aside.made(group.tree, path)
             relinked = True
         return fresh, relinked
+
+    def _arranged(
+        self, group: Group, parents: dict[Path, int]
+    ) -> tuple[dict[Path, int], int | None]:
+        """Which inodes the names are now, and the one to keep, if any may be."""
+        inodes: dict[Path, int] = {}
+        counts: dict[int, int] = {}
+        allowed: set[int] = set()
+        for path in group.paths:
+            dir_fd = parents[path[:-1]]
+            found = trees.status(dir_fd, path[-1])
+            if found is None or not self._same_kind(dir_fd, path[-1], found, group.entry):
+                continue
+            inodes[path] = found.st_ino
+            count = counts[found.st_ino] = counts.get(found.st_ino, 0) + 1
+            # All its names are in the group: no name outside of it can be reached.
+            if count == found.st_nlink:
+                allowed.add(found.st_ino)
+        if group.grow:
+            return inodes, inodes.get(group.paths[0])
+        return inodes, max(allowed, key=lambda inode: counts[inode], default=None)
 
     def _remove_if_there(self, tree: int, path: Path, dir_fd: int) -> None:
         if trees.status(dir_fd, path[-1]) is not None:
@@ -358,7 +362,7 @@ class Target:
             finally:
                 os.close(fd)
         except OSError as error:
-            raise _failure(path, error) from error
+            raise failure(path, error) from error
         finally:
             os.close(dir_fd)
 
@@ -373,7 +377,7 @@ class Target:
                 name = file.name
                 self._write(data.tree, (*data.path, name), dir_fd, file)
         except OSError as error:
-            raise _failure((*data.path, name), error) from error
+            raise failure((*data.path, name), error) from error
         finally:
             os.close(dir_fd)
 
@@ -391,10 +395,10 @@ class Target:
             fd = trees.open_file(dir_fd, file.name, os.O_WRONLY)
         try:
             for offset, piece in file.pieces:
-                _write_all(fd, piece, offset)
+                write_all(fd, piece, offset)
                 self.bytes_written += len(piece)
             for start, end in file.holes:
-                _punch(fd, start, end)
+                punch(fd, start, end)
             if entry is not None:
                 if os.fstat(fd).st_size != entry.size:
                     os.ftruncate(fd, entry.size)
@@ -415,7 +419,7 @@ class Target:
                 trees.apply_attributes(parent, path[-1] if path else b".", entry, self._acl)
             except OSError as error:
                 if error.errno not in trees.GONE:
-                    raise _failure(path, error) from error
+                    raise failure(path, error) from error
                 self._missing.add((request.tree, path))
             finally:
                 os.close(parent)
@@ -428,7 +432,7 @@ class Target:
             return trees.open_directory(self._roots[tree], path)
         except OSError as error:
             if error.errno not in trees.GONE:
-                raise _failure(path, error) from error
+                raise failure(path, error) from error
             self._missing.add((tree, path))
             return None
 
@@ -437,31 +441,3 @@ class Target:
 BUSY_S = 5.0
 #: Largest total of the ranges in one `Compare`.
 MAX_COMPARE_BYTES = 64 << 20
-
-
-def _write_all(fd: int, piece: bytes, offset: int) -> None:
-    written = os.pwrite(fd, piece, offset)
-    while written < len(piece):
-        written += os.pwrite(fd, piece[written:], offset + written)
-
-
-def _punch(fd: int, start: int, end: int) -> None:
-    """A hole inside the file; what lies beyond its end is one already."""
-    end = min(end, os.fstat(fd).st_size)
-    if end <= start:
-        return
-    try:
-        fallocate(fd, FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE, start, end - start)
-    except OSError as error:
-        if error.errno != errno.EOPNOTSUPP:
-            raise
-        zeros = bytes(128 << 10)
-        for at in range(start, end, len(zeros)):
-            _write_all(fd, zeros[: min(len(zeros), end - at)], at)
-
-
-def _failure(path: Path, error: OSError) -> ResyncFailed:
-    """One sentence with path and errno."""
-    code = errno.errorcode.get(error.errno or 0, str(error.errno))
-    place = trees.shown(path)
-    return ResyncFailed(f"{place} cannot be made equal on this node: {error.strerror} ({code})")
