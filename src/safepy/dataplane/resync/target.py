@@ -11,9 +11,10 @@ import os
 import time
 from bisect import bisect_right
 from collections.abc import Sequence
-from stat import S_IFMT, S_ISBLK, S_ISCHR, S_ISDIR, S_ISLNK, S_ISREG
+from stat import S_IFMT, S_ISDIR, S_ISLNK, S_ISREG
 
 from safepy.dataplane.resync import tree as trees
+from safepy.dataplane.resync.arrangement import arranged, same_kind
 from safepy.dataplane.resync.aside import Aside
 from safepy.dataplane.resync.messages import (
     ABSENT,
@@ -199,18 +200,9 @@ class Target:
 
     def _may_stay(self, dir_fd: int, found: os.stat_result, entry: Entry) -> bool:
         """Whether what stands there can become the entry in place."""
-        if not self._same_kind(dir_fd, entry.name, found, entry):
+        if not same_kind(dir_fd, entry.name, found, entry):
             return False
         return S_ISDIR(found.st_mode) or found.st_nlink == 1
-
-    def _same_kind(self, dir_fd: int, name: bytes, found: os.stat_result, entry: Entry) -> bool:
-        if S_IFMT(found.st_mode) != S_IFMT(entry.mode):
-            return False
-        if S_ISLNK(entry.mode):
-            return os.readlink(name, dir_fd=dir_fd) == entry.link
-        if S_ISCHR(entry.mode) or S_ISBLK(entry.mode):
-            return found.st_rdev == entry.rdev
-        return True
 
     def _make(self, tree: int, path: Path, dir_fd: int, entry: Entry) -> None:
         """Make what is not there, without its attributes; a regular file is empty."""
@@ -269,7 +261,7 @@ class Target:
     def _link(self, group: Group, parents: dict[Path, int]) -> tuple[bool, bool]:
         """Whether the inode was made anew, and whether any name was linked to it."""
         entry, members = group.entry, group.paths
-        inodes, keep = self._arranged(group, parents)
+        inodes, keep = arranged(group, parents)
         fresh = keep is None
         first = members[0]
         if keep is None:
@@ -294,27 +286,6 @@ class Target:
                 self._aside.made(group.tree, path)
             relinked = True
         return fresh, relinked
-
-    def _arranged(
-        self, group: Group, parents: dict[Path, int]
-    ) -> tuple[dict[Path, int], int | None]:
-        """Which inodes the names are now, and the one to keep, if any may be."""
-        inodes: dict[Path, int] = {}
-        counts: dict[int, int] = {}
-        allowed: set[int] = set()
-        for path in group.paths:
-            dir_fd = parents[path[:-1]]
-            found = trees.status(dir_fd, path[-1])
-            if found is None or not self._same_kind(dir_fd, path[-1], found, group.entry):
-                continue
-            inodes[path] = found.st_ino
-            count = counts[found.st_ino] = counts.get(found.st_ino, 0) + 1
-            # All its names are in the group: no name outside of it can be reached.
-            if count == found.st_nlink:
-                allowed.add(found.st_ino)
-        if group.grow:
-            return inodes, inodes.get(group.paths[0])
-        return inodes, max(allowed, key=lambda inode: counts[inode], default=None)
 
     def _remove_if_there(self, tree: int, path: Path, dir_fd: int) -> None:
         if trees.status(dir_fd, path[-1]) is not None:

@@ -10,7 +10,7 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
-from stat import S_ISDIR, S_ISREG
+from stat import S_ISREG
 
 from safepy.core.replica.marks import FULL, Extents, Mark
 from safepy.dataplane.resync import tree as trees
@@ -390,41 +390,17 @@ class Transfer:
     # --- directories
 
     def _attributes(self, item: AttributesItem) -> None:
-        found: list[tuple[Path, Entry]] = []
+        root_fd = self._shared.root_fds[item.tree]
+        part: list[tuple[Path, Entry]] = []
         size = 0
-        parent: tuple[Path, int] | None = None
-        try:
-            for path in item.paths:
-                if parent is None or parent[0] != path[:-1]:
-                    if parent is not None:
-                        os.close(parent[1])
-                        parent = None
-                    fd = self._open(item.tree, path[:-1])
-                    if fd is None:
-                        continue
-                    parent = (path[:-1], fd)
-                try:
-                    name = path[-1] if path else b"."
-                    status = os.stat(name, dir_fd=parent[1], follow_symlinks=False)
-                    if not S_ISDIR(status.st_mode):
-                        continue
-                    entry = trees.entry_of(parent[1], name, status, self._shared.acl)
-                except OSError as error:
-                    if error.errno not in trees.GONE:
-                        raise
-                    continue
-                if not path:
-                    entry = trees.renamed(entry, b"root")
-                found.append((path, entry))
-                size += entry_bytes(entry) + sum(map(len, path)) + 2 * len(path)
-                if size > PART_BYTES:
-                    self.say(Attributes(item.tree, tuple(found)))
-                    found, size = [], 0
-        finally:
-            if parent is not None:
-                os.close(parent[1])
-        if found:
-            self.say(Attributes(item.tree, tuple(found)))
+        for path, entry in trees.directory_entries(root_fd, item.paths, self._shared.acl):
+            part.append((path, entry))
+            size += entry_bytes(entry) + sum(map(len, path)) + 2 * len(path)
+            if size > PART_BYTES:
+                self.say(Attributes(item.tree, tuple(part)))
+                part, size = [], 0
+        if part:
+            self.say(Attributes(item.tree, tuple(part)))
 
     def _open(self, tree: int, path: Path) -> int | None:
         """The directory, or None when it vanished: then its name is marked."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from stat import S_IFMT, S_ISDIR, S_ISLNK, S_ISREG
 
 from safepy.dataplane.resync.messages import Entry, xattr_allowed
@@ -135,6 +135,35 @@ def entry_of(
         read_xattrs(dir_fd, name, acl),
         extents,
     )
+
+
+def directory_entries(
+    root_fd: int, paths: Iterable[Path], acl: bool
+) -> Iterator[tuple[Path, Entry]]:
+    """Entries of directories, by their paths; what vanished is left out. The root's name is
+    "root". Neighbours share the opening of their parent."""
+    parent: tuple[Path, int] | None = None
+    try:
+        for path in paths:
+            try:
+                if parent is None or parent[0] != path[:-1]:
+                    if parent is not None:
+                        os.close(parent[1])
+                        parent = None
+                    parent = (path[:-1], open_directory(root_fd, path[:-1]))
+                name = path[-1] if path else b"."
+                found = os.stat(name, dir_fd=parent[1], follow_symlinks=False)
+                if not S_ISDIR(found.st_mode):
+                    continue
+                entry = entry_of(parent[1], name, found, acl)
+            except OSError as error:
+                if error.errno not in GONE:
+                    raise
+                continue
+            yield path, entry if path else renamed(entry, b"root")
+    finally:
+        if parent is not None:
+            os.close(parent[1])
 
 
 def renamed(entry: Entry, name: bytes) -> Entry:
