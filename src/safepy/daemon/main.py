@@ -11,6 +11,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from safepy import __version__
 from safepy.admin.server import AdminServer
@@ -26,6 +27,7 @@ from safepy.web.probe import Probe
 #: Who stops the modules when the service ends (reference 15.3).
 AT_SHUTDOWN = "at shutdown"
 STATUS_EVERY_S = 2.0
+THREADS = 64
 #: The users of this group may command safekit, if it exists (reference 3.1).
 ADMIN_GROUP = "safekit"
 
@@ -49,6 +51,8 @@ class Daemon:
         """Work until SIGTERM, then stop the modules in order. Raises SafekitError at a start that
         cannot succeed; a bug is raised as it is."""
         loop = asyncio.get_running_loop()
+        # A thread that hangs in a broken disk must not keep the other modules from theirs.
+        loop.set_default_executor(ThreadPoolExecutor(THREADS, "blocking"))
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
