@@ -30,6 +30,7 @@ class Network:
         self.rng = rng
         self.lanes = {name: Lane(name) for name in lanes}
         self.stream_cut = False
+        self._queued: dict[str, int] = {}
         #: How long an end that sends nothing needs to notice that the stream is gone.
         self.stream_notice_s = (0.01, 3.0)
         self.stream_delay_s = (0.0002, 0.002)
@@ -41,8 +42,20 @@ class Network:
         for _ in range(copies):
             if sender in lane.cut or self.rng.random() < lane.loss:
                 continue
-            delay_s = self.rng.uniform(*lane.delay_s)
-            self.clock.later(delay_s, lambda: None if sender in lane.cut else deliver())
+            self.clock.later(self.rng.uniform(*lane.delay_s), self._arrival(lane, sender, deliver))
+
+    def _arrival(self, lane: Lane, sender: str, deliver: Callable[[], None]) -> Callable[[], None]:
+        queue = self._queued.get(sender, 0)
+
+        def arrive() -> None:
+            if sender not in lane.cut and queue == self._queued.get(sender, 0):
+                deliver()
+
+        return arrive
+
+    def drop_queued(self, sender: str) -> None:
+        """What this node has sent and nobody has received yet is lost with it."""
+        self._queued[sender] = self._queued.get(sender, 0) + 1
 
     def cut_lanes(self, *senders: str) -> None:
         for lane in self.lanes.values():

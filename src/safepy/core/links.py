@@ -125,19 +125,24 @@ def receive(links: Links, ident: str, beat: Beat, now: float) -> tuple[Links, Pe
     if index is None or not beat.session or beat.session == links.session:
         return replace(links, dropped=links.dropped + 1), None
     state = links.lanes[index]
-    if beat.session in links.past_sessions:
-        return replace(links, dropped=links.dropped + 1), None
     known = beat.session == links.peer_session
+    if not known and beat.session in links.past_sessions:
+        return replace(links, dropped=links.dropped + 1), None
     last = state.heard if known else state.stranger
     if last[0] == beat.session and beat.counter <= last[1]:
         return replace(links, dropped=links.dropped + 1), None
     proof_at = _proof(state, links.session, beat, now)
-    if proof_at is None or (not known and beat.echo_counter <= links.peer_echo):
+    if proof_at is None or not (known or _fresh_session(links, beat)):
         return _unproven(links, index, known, beat, now), None
     links = _proven(links, index, known, beat, proof_at)
     if beat.counter <= links.peer_counter:
         return links, None  # A newer view came over another lane.
     return replace(links, peer_counter=beat.counter), beat.view
+
+
+def _fresh_session(links: Links, beat: Beat) -> bool:
+    """The sender has heard something of ours that its former session never echoed."""
+    return beat.echo_counter > links.peer_echo
 
 
 def _proof(state: LaneState, session: str, beat: Beat, now: float) -> float | None:
