@@ -17,6 +17,7 @@ from typing import assert_never
 
 from safepy.errors import SafekitError
 from safepy.host.loop import Loop
+from safepy.host.memory import keep_large_buffers
 from safepy.net.dialing import Incoming, Listener
 from safepy.wire.secure import VERSION, Hello, Refused, Welcome
 from safepy.worker import messages
@@ -233,6 +234,7 @@ def main() -> None:
     # A terminal's or systemd's signal is for the daemon, which then gives the order.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_large_buffers()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
