@@ -160,11 +160,8 @@ class Shared:
 
     def look(self, tree: int, path: Path) -> os.stat_result | None:
         """lstat of a path, None when it is not there."""
-        try:
-            fd = trees.open_directory(self.root_fds[tree], path[:-1])
-        except OSError as error:
-            if error.errno not in trees.GONE:
-                raise
+        fd = trees.open_or_none(self.root_fds[tree], path[:-1])
+        if fd is None:
             return None
         try:
             return trees.status(fd, path[-1] if path else b".")
@@ -177,15 +174,21 @@ class Shared:
         with self._lock:
             self._directories.setdefault(tree, set()).add(path)
 
+    def finish_parents(self, tree: int, paths: Iterable[Path]) -> None:
+        with self._lock:
+            self._directories.setdefault(tree, set()).update(path[:-1] for path in paths)
+
     def take_directories(self) -> dict[int, set[Path]]:
         taken, self._directories = self._directories, {}
         return taken
 
-    def touch(self, tree: int, found: Sequence[tuple[int, Path, Extents | None]]) -> None:
-        """(inode, path, marked extents) of names that are not their inode's only one."""
+    def touch(
+        self, tree: int, path: Path, found: Sequence[tuple[int, bytes, Extents | None]]
+    ) -> None:
+        """(inode, name, marked extents) of names in `path` that are not their inode's only one."""
         with self._lock:
-            for inode, path, extents in found:
-                self.links[tree].add(inode, path)
+            for inode, name, extents in found:
+                self.links[tree].add(inode, (*path, name))
                 key = (tree, inode)
                 before = self._touched.get(key, ())
                 if extents is None or before is None:

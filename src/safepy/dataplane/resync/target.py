@@ -11,7 +11,7 @@ import os
 import time
 from bisect import bisect_right
 from collections.abc import Sequence
-from stat import S_IFMT, S_ISDIR, S_ISLNK, S_ISREG
+from stat import S_ISDIR, S_ISREG
 
 from safepy.dataplane.resync import tree as trees
 from safepy.dataplane.resync.arrangement import arranged, same_kind
@@ -40,15 +40,13 @@ from safepy.dataplane.resync.messages import (
     encode,
 )
 from safepy.dataplane.resync.tree import Path
-from safepy.dataplane.resync.writing import failure, punch, write_all
+from safepy.dataplane.resync.writing import CREATE, failure, flush, make, punch, write_all
 from safepy.dataplane.resync.zones import is_sparse, ranges_to_compare, zone_digests
 from safepy.errors import PeerError
 from safepy.net.blocking import BlockingStream
-from safepy.storage.syscalls import syncfs
 
 #: Up to here the digests of a file come with the answer to its listing.
 INLINE_BYTES = 1 << 20
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Target:
@@ -99,16 +97,7 @@ class Target:
     def flush(self) -> None:
         """Have everything on the disk (I12). Raises ResyncFailed when the kernel reports an
         error: what was written is then not to be trusted (I16)."""
-        for number, root in enumerate(self._roots):
-            fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
-            try:
-                syncfs(fd)
-            except OSError as error:
-                raise ResyncFailed(
-                    f"directory {number} cannot be flushed: {error.strerror}"
-                ) from error
-            finally:
-                os.close(fd)
+        flush(self._roots)
 
     def _answer(self, request: Request) -> Answer | None:
         match request:
@@ -205,16 +194,7 @@ class Target:
         return S_ISDIR(found.st_mode) or found.st_nlink == 1
 
     def _make(self, tree: int, path: Path, dir_fd: int, entry: Entry) -> None:
-        """Make what is not there, without its attributes; a regular file is empty."""
-        name = path[-1]
-        if S_ISDIR(entry.mode):
-            os.mkdir(name, 0o700, dir_fd=dir_fd)
-        elif S_ISREG(entry.mode):
-            os.close(os.open(name, _CREATE, 0o600, dir_fd=dir_fd))
-        elif S_ISLNK(entry.mode):
-            os.symlink(entry.link, name, dir_fd=dir_fd)
-        else:
-            os.mknod(name, S_IFMT(entry.mode) | 0o600, entry.rdev, dir_fd=dir_fd)
+        make(dir_fd, path[-1], entry)
         if self._aside is not None:
             self._aside.made(tree, path)
 
@@ -355,7 +335,7 @@ class Target:
     def _write(self, tree: int, path: Path, dir_fd: int, file: FileData) -> None:
         entry = file.entry
         try:
-            fd = os.open(file.name, _CREATE, 0o600, dir_fd=dir_fd)
+            fd = os.open(file.name, CREATE, 0o600, dir_fd=dir_fd)
             if self._aside is not None:
                 self._aside.made(tree, path)
         except FileExistsError:

@@ -143,9 +143,9 @@ class Transfer:
             return True
         assert self._work is not None
         item = self._work.take()
+        if item is None:
+            return False
         match item:
-            case None:
-                return False
             case Directory():
                 self._directory(item)
             case Names():
@@ -252,9 +252,7 @@ class Transfer:
     def _list(self, tree: int, path: Path, part: Part, listing: Listing) -> None:
         shared = self._shared
         if part.linked:
-            shared.touch(
-                tree, [(inode, (*path, name), extents) for inode, name, extents in part.linked]
-            )
+            shared.touch(tree, path, part.linked)
         for name in part.attributes:
             shared.finish_directory(tree, (*path, name))
 
@@ -285,9 +283,10 @@ class Transfer:
                     raise PeerError("wants what was not offered")
                 entry = entries[want.index]
                 extents = None if want.full else entry.extents
-                if (want.digests is None and want.size != ABSENT) or (
-                    want.size == ABSENT and entry.size > _SMALL_BYTES
-                ):
+                small = (
+                    entry.size <= _SMALL_BYTES if want.size == ABSENT else want.digests is not None
+                )
+                if not small:
                     large.append(Large(tree, path, entry.name, want.size, extents, want.attributes))
                     continue
                 if dir_fd is None:
@@ -305,11 +304,8 @@ class Transfer:
         self, dir_fd: int, entry: Entry, want: Want, extents: Extents | None, batch: Batch
     ) -> None:
         size = entry.size
-        try:
-            fd = trees.open_file(dir_fd, entry.name)
-        except OSError as error:
-            if error.errno not in trees.GONE:
-                raise
+        fd = trees.open_file_or_none(dir_fd, entry.name)
+        if fd is None:
             return
         try:
             sparse = is_sparse(os.fstat(fd))
@@ -323,8 +319,7 @@ class Transfer:
                 runs = differing_runs(ranges, zone_digests(fd, ranges, size, sparse), theirs)
             copied = 0
             if runs or want.attributes or want.size != size:
-                punch = want.size != ABSENT
-                copied = batch.add_runs(entry, fd, runs, sparse, punch)
+                copied = batch.add_runs(entry, fd, runs, sparse, punch=want.size != ABSENT)
                 batch.add(entry.name, entry=entry)
         finally:
             os.close(fd)
@@ -368,19 +363,15 @@ class Transfer:
             return
         finally:
             os.close(dir_fd)
-        for path in item.paths:
-            shared.finish_directory(item.tree, path[:-1])
+        shared.finish_parents(item.tree, item.paths)
 
         def answered(answer: Answer) -> None:
             if not isinstance(answer, Wanted):
                 raise PeerError("unexpected answer")
             if not answer.missing:
                 self._send_wanted(item.tree, first[:-1], (entry,), answer.wants)
-                names = len(item.paths)
-                if answer.wants:
-                    shared.count(files=names - 1)
-                else:
-                    shared.count(files=names, compared=weight(entry))
+                equal = not answer.wants
+                shared.count(len(item.paths) - (not equal), compared=weight(entry) if equal else 0)
 
         parts = by_size(item.paths)
         self.ask(Group(item.tree, parts[0], entry), answered)
@@ -404,9 +395,4 @@ class Transfer:
 
     def _open(self, tree: int, path: Path) -> int | None:
         """The directory, or None when it vanished: then its name is marked."""
-        try:
-            return trees.open_directory(self._shared.root_fds[tree], path)
-        except OSError as error:
-            if error.errno not in trees.GONE:
-                raise
-            return None
+        return trees.open_or_none(self._shared.root_fds[tree], path)

@@ -58,6 +58,16 @@ def open_directory(root_fd: int, path: Path) -> int:
     return fd
 
 
+def open_or_none(root_fd: int, path: Path) -> int | None:
+    """`open_directory`, but None when there is no such directory."""
+    try:
+        return open_directory(root_fd, path)
+    except OSError as error:
+        if error.errno not in GONE:
+            raise
+        return None
+
+
 def names_in(dir_fd: int) -> list[bytes]:
     return [os.fsencode(name) for name in os.listdir(dir_fd)]
 
@@ -81,6 +91,16 @@ def open_file(dir_fd: int, name: bytes, flags: int = os.O_RDONLY) -> int:
         os.close(fd)
         raise FileNotFoundError(errno.ENOENT, "no regular file any more")
     return fd
+
+
+def open_file_or_none(dir_fd: int, name: bytes) -> int | None:
+    """`open_file` to read, but None when there is no such file any more."""
+    try:
+        return open_file(dir_fd, name)
+    except OSError as error:
+        if error.errno not in GONE:
+            raise
+        return None
 
 
 def read_xattrs(

@@ -4,11 +4,39 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
+from stat import S_IFMT, S_ISDIR, S_ISLNK, S_ISREG
 
 from safepy.dataplane.resync import tree as trees
-from safepy.dataplane.resync.messages import ResyncFailed
+from safepy.dataplane.resync.messages import Entry, ResyncFailed
 from safepy.dataplane.resync.tree import Path
-from safepy.storage.syscalls import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, fallocate
+from safepy.storage.syscalls import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, fallocate, syncfs
+
+CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def make(dir_fd: int, name: bytes, entry: Entry) -> None:
+    """Make what is not there, without its attributes; a regular file is empty."""
+    if S_ISDIR(entry.mode):
+        os.mkdir(name, 0o700, dir_fd=dir_fd)
+    elif S_ISREG(entry.mode):
+        os.close(os.open(name, CREATE, 0o600, dir_fd=dir_fd))
+    elif S_ISLNK(entry.mode):
+        os.symlink(entry.link, name, dir_fd=dir_fd)
+    else:
+        os.mknod(name, S_IFMT(entry.mode) | 0o600, entry.rdev, dir_fd=dir_fd)
+
+
+def flush(roots: Sequence[int]) -> None:
+    """Have all trees on the disk; raises ResyncFailed when the kernel reports an error."""
+    for number, root in enumerate(roots):
+        fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
+        try:
+            syncfs(fd)
+        except OSError as error:
+            raise ResyncFailed(f"directory {number} cannot be flushed: {error.strerror}") from error
+        finally:
+            os.close(fd)
 
 
 def write_all(fd: int, piece: bytes, offset: int) -> None:
