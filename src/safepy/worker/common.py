@@ -15,9 +15,6 @@ from safepy.storage.syscalls import syncfs
 from safepy.wire.secure import VERSION, Hello
 from safepy.worker.messages import Log, Report, Setup
 
-#: The keepalive's interval and some slack.
-HEARD_LATELY_S = 1.6
-
 
 @dataclass(slots=True)
 class Context:
@@ -27,9 +24,18 @@ class Context:
     setup: Setup
     door_fds: list[int]
     report: Callable[[Report], None]
+    #: When the last `Alive` was made, on the loop's clock.
+    told_s: float = 0.0
 
     def log(self, origin: str, level: str, text: str) -> None:
         self.report(Log(origin, level, text))
+
+    def heard_since_told(self, stream: SecureStream | None) -> bool:
+        """Whether the stream brought something since the last `Alive`: never more than that, or
+        a stream that died would seem to live on (its traffic counts against a lost peer)."""
+        heard = stream is not None and stream.last_heard_s > self.told_s
+        self.told_s = self.loop.now_s
+        return heard
 
     @staticmethod
     def progress_fields(progress: Progress) -> dict[str, str | int | float | None]:
@@ -62,8 +68,3 @@ def sync_path(path: str) -> None:
 def hello(setup: Setup, epoch: int, purpose: str, stream_id: str) -> Hello:
     """Who this worker is, for the first record of a stream."""
     return Hello(VERSION, setup.node, setup.module, epoch, purpose, stream_id)
-
-
-def heard_lately(context: Context, stream: SecureStream | None) -> bool:
-    """Whether the stream brought something since the last `Alive` (its keepalive is 1 s)."""
-    return stream is not None and context.loop.now_s - stream.last_heard_s < HEARD_LATELY_S

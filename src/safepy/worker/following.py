@@ -24,7 +24,7 @@ from safepy.storage.syscalls import syncfs
 from safepy.wire import replication as wire
 from safepy.wire.secure import Hello, Refused
 from safepy.worker import messages
-from safepy.worker.common import Context, heard_lately, hello, in_thread
+from safepy.worker.common import Context, hello, in_thread
 
 REDIAL_S = 0.5
 TRANSFER_TIMEOUT_S = 150.0
@@ -262,7 +262,7 @@ class Following:
         self._trees = []
 
     def alive(self) -> messages.Alive:
-        heard = heard_lately(self._context, self._live)
+        heard = self._context.heard_since_told(self._live)
         return messages.Alive(
             peer_heard=heard and self._secondary is not None,
             held=0,

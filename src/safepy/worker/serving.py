@@ -24,7 +24,7 @@ from safepy.net.peer import SecureStream
 from safepy.storage.backing import Tree
 from safepy.wire import replication as wire
 from safepy.worker import messages
-from safepy.worker.common import Context, heard_lately, in_thread, sync_path
+from safepy.worker.common import Context, in_thread, sync_path
 from safepy.worker.synchronise import Synchronisation
 
 #: How often the age of the oldest unanswered operation is looked at.
@@ -304,7 +304,7 @@ class Serving:
         self._context.report(messages.DiskFault(self.epoch, "OUTDATED", reason))
 
     def alive(self) -> messages.Alive:
-        heard = heard_lately(self._context, self._live)
+        heard = self._context.heard_since_told(self._live)
         progress = self._sync.progress if self._sync is not None else None
         return messages.Alive(
             peer_heard=heard and self._joined,
