@@ -67,7 +67,12 @@ def marks_of(tree: Tree, op: Op) -> list[Mark]:
             return _data(tree, op.handle, op.offset, length)
         case SetXattr() | RemoveXattr():
             return _attributes(tree, op.handle)
-        case Make() | Symlink() | Link() | Unlink() | Rmdir():
+        case Link():
+            # The name it had as well: a write through the new one that is gone again before the
+            # next round would be known by no name that is left.
+            old = _of_object(tree, op.handle, "full", 0, 0)
+            return old + _name(tree, op.parent, op.name)
+        case Make() | Symlink() | Unlink() | Rmdir():
             return _name(tree, op.parent, op.name)
         case Rename():
             old = _name(tree, op.parent, op.name)

@@ -468,7 +468,11 @@ def test_marks_say_what_was_touched(live: LivePath) -> None:
     assert marks_after(Write(make.handle, 0, b"x")) == [("extents", b"e/f", 0, 1)]
     link = Symlink(live.pair.here.new_handle(), ROOT, b"l", b"t", 0, 0)
     assert marks_after(link)[0] == ("full", b"l", 0, 0)
-    assert marks_after(Link(make.handle, ROOT, b"g"))[0] == ("full", b"g", 0, 0)
+    # Also the name it had: what is written through `g`, which may be gone by the next round.
+    assert marks_after(Link(make.handle, ROOT, b"g"))[:2] == [
+        ("full", b"e/f", 0, 0),
+        ("full", b"g", 0, 0),
+    ]
     assert marks_after(Unlink(folder.handle, b"f"))[0] == ("full", b"e/f", 0, 0)
     assert marks_after(Write(make.handle, 0, b"y")) == [("extents", b"g", 0, 1)]
     marks_after(Unlink(ROOT, b"g"))
