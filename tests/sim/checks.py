@@ -64,15 +64,14 @@ class Checks:
     def fails(self, node: Node, power: bool) -> None:
         """A failure is about to happen to `node`: what may be lost by it?"""
         other = self.cluster.other(node)
-        if other.healthy:
-            if not power or node.state is None or not node.state.serving:
-                return
-            if node.worker is not None and node.worker.joined:
-                return  # The secondary has everything.
+        if other.healthy and not power:
+            return
+        elsewhere = other.has() if other.healthy else other.disk.stable & node.disk.stable
         for promised in (self.owed, self.diverged):
             for number in [n for n, stable in promised.items() if not stable]:
-                if number not in node.disk.stable or number not in other.disk.stable:
-                    del promised[number]
+                if number in elsewhere or (other.healthy and number in node.disk.stable):
+                    continue
+                del promised[number]
 
     def slept_unnoticed(self, node: Node) -> None:
         """A frozen machine whose clock stood still cannot know that it slept. If the other node

@@ -33,6 +33,7 @@ class Cluster:
         self.clock = Clock()
         self.network = Network(self.clock, self.rng, lanes)
         self.write_every_s = write_every_s
+        self.sync_s = (0.2, 1.5)
         self.checks = Checks(self)
         self.numbers = 0
         self.resources: list[tuple[float, str, str]] = []

@@ -277,6 +277,11 @@ class Node:
     def shown(self) -> State | None:
         return None if self.state is None else self.state.state
 
+    def has(self) -> set[int]:
+        """The writes that are here, applied or received."""
+        received = () if self.worker is None else self.worker.received
+        return self.disk.tree | {number for number, _ in received}
+
     @property
     def healthy(self) -> bool:
         """Could take over with everything that was acknowledged."""

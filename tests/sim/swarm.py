@@ -58,6 +58,9 @@ class Day:
             node = self.cluster.nodes[name]
             if node.shown is State.STOP:
                 self.cluster.act(name, "start")
+            elif self.may_split and node.state is not None and node.state.remedy == "second":
+                # Split more than once (D10): the documented wait for an operator.
+                self.cluster.act(name, "second")
         return False
 
     def _fault(self) -> None:

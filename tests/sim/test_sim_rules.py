@@ -123,7 +123,7 @@ def replayed_beats() -> bool:
     cluster.beats = []
     cluster.form_pair()
     first, second = (cluster.nodes[name] for name in NAMES)
-    cluster.run(2.0)
+    cluster.run(25.0)
     old = [
         command
         for name, command in cluster.beats
@@ -145,11 +145,12 @@ def replayed_beats() -> bool:
     ), cluster.tail()
     first.power_off()
     end = cluster.clock.now + 3 * TIMEOUT_S
-    replay = 0
-    while cluster.clock.now < end:
-        cluster.deliver_beat(second, old[replay % len(old)])
-        replay += 1
-        cluster.run(0.2)
+    for command in old:
+        if cluster.clock.now >= end:
+            break
+        cluster.deliver_beat(second, command)
+        cluster.run(0.4)
+    assert cluster.clock.now >= end, "too few beats were recorded"
     return second.shown is State.ALONE
 
 

@@ -361,7 +361,7 @@ class Worker:
         stream.follower.stream = stream
         stream.follower.begin_sync(self.keep_aside)
         rng = self.node.cluster.rng
-        self.node.later(rng.uniform(0.2, 1.5), lambda: self._synchronised(stream))
+        self.node.later(rng.uniform(*self.node.cluster.sync_s), lambda: self._synchronised(stream))
 
     def begin_sync(self, keep_aside: bool) -> None:
         """The first byte changes: from here the tree is neither the old one nor the new one."""

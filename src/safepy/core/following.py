@@ -242,8 +242,9 @@ def _source_gone(t: Turn) -> bool:
         return False
     view = t.view
     gone = view is None or (view.state in (State.STOP, State.WAIT) and not view.serving)
-    if view is not None and view.state is State.SECOND and s.following:
-        gone = True
+    if view is not None and view.state is State.SECOND and not view.serving:
+        # Two followers and nobody to follow, unless one is about to take over (swap).
+        gone = not s.handing_over or view.record.disk is not Disk.UPTODATE
     if not gone:
         return False
     leave(t, Cause.SOURCE_GONE)

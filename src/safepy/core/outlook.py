@@ -38,10 +38,13 @@ def _lanes(t: Turn) -> None:
         if up is not lane.up:
             s.links = links.with_lane_shown(s.links, index, up)
         _set(t, f"heartbeat.{lane.lane.ident}", "up" if up else "down")
-    dead = all(lane.up is False for lane in s.links.lanes)
-    if dead and not t.peer_lost and not s.lanes_dead_told:
+    dead_since = max(links.lane_expires_at(s.links, lane) for lane in s.links.lanes)
+    dead = t.now >= dead_since
+    if dead and s.replica_heard_at >= dead_since and not s.lanes_dead_told:
         t.announce(Level.CRITICAL, "All heartbeats are down, the replication stream lives")
-    s.lanes_dead_told = dead
+        s.lanes_dead_told = True
+    if not dead:
+        s.lanes_dead_told = False
 
 
 def _remote(t: Turn) -> None:

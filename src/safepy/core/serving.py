@@ -6,7 +6,7 @@ plan may itself wait for a write that is held until the link is settled.
 
 from __future__ import annotations
 
-from safepy.model import Disk, Gate, Level, PeerView, State
+from safepy.model import Disk, Gate, Level, PeerView, State, Status
 
 from . import election, plans, records
 from .commands import (
@@ -416,7 +416,7 @@ def _pair_without_data(t: Turn) -> bool:
     view = t.view
     if s.params.has_rfs or s.link is not Link.SOLO or s.phase is not Phase.LEADING:
         return False
-    if view is None or view.state is not State.SECOND or view.status != "Ready":
+    if view is None or view.state is not State.SECOND or view.status is not Status.READY:
         return False
     t.want(records.join(s.wanted))
     s.link = Link.PAIRED
@@ -432,6 +432,8 @@ def _swap_to_preferred(t: Turn) -> bool:
     if s.link is not Link.PAIRED or s.plan or s.phase is not Phase.LEADING or view is None:
         return False
     if s.join_epoch == s.swapped_epoch or not s.app_ready or view.record.epoch < s.join_epoch:
+        return False
+    if view.state is not State.SECOND or view.status is not Status.READY:
         return False
     s.swapped_epoch = s.join_epoch
     wanted = s.params.defaultprim

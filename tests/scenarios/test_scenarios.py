@@ -1,0 +1,157 @@
+"""Stories and the traces they must produce (design-examples 9). Each file opens with the promise
+it protects; above `----` stands what happens, below it what the two nodes log and run.
+
+Verbs: with KEY=VALUE.. | pair | ACTION NODE (start, prim, second, stop, swap, restart,
+stopstart) | detect NODE ACTION | power off|on NODE | kill daemon|worker NODE | freeze|awake NODE |
+cut|join LANE|all | failover on|off NODE | until NODE STATE STATUS | status NODE | run SECONDS |
+equal
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from cluster import NAMES, Cluster
+
+from safepy.core import events as e
+from safepy.core.status import snapshot
+from safepy.model import State, Status
+
+FOLDER = Path(__file__).parent
+STORIES = sorted(FOLDER.glob("*.txt"))
+ACTIONS = ("start", "prim", "second", "stop", "swap", "restart", "stopstart")
+UNTIL_S = 60.0
+
+
+def _cluster(options: dict[str, str]) -> Cluster:
+    params: dict[str, object] = {"defaultprim": options.get("defaultprim", "alone")}
+    if options.get("failover") == "off":
+        params["failover"] = False
+    lanes = ("default", "flow") if options.get("lanes") == "2" else ("default",)
+    cluster = Cluster(0, lanes=lanes, write_every_s=0.5, **params)
+    for node in cluster.nodes.values():
+        node.script_s = (0.1, 0.1)
+        node.save_s = (0.005, 0.005)
+    for lane in cluster.network.lanes.values():
+        lane.delay_s = (0.001, 0.001)
+    cluster.network.stream_delay_s = (0.001, 0.001)
+    cluster.network.stream_notice_s = (0.05, 0.05)
+    cluster.sync_s = (1.0, 1.0)
+    return cluster
+
+
+class Story:
+    """Plays the lines above the `----`."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self.lines = [line for line in lines if line.strip() and not line.startswith("#")]
+        options: dict[str, str] = {}
+        if self.lines and self.lines[0].startswith("with "):
+            options = dict(word.split("=") for word in self.lines.pop(0).split()[1:])
+        self.cluster = _cluster(options)
+        self.began = 0.0
+
+    def play(self) -> str:
+        for line in self.lines:
+            self.cluster.story.append((self.cluster.clock.now, "--", line))
+            self._verb(line.split())
+        return "\n".join(self._trace())
+
+    def _verb(self, words: list[str]) -> None:
+        cluster = self.cluster
+        match words:
+            case ["pair"]:
+                cluster.form_pair()
+                cluster.run(2.0)
+                cluster.story.clear()
+                self.began = cluster.clock.now
+            case [action, node] if action in ACTIONS:
+                cluster.act(node, action)
+            case ["detect", node, action]:
+                cluster.act(node, action, who="errd", identity="errd")
+            case ["power", "off", node]:
+                cluster.nodes[node].power_off()
+            case ["power", "on", node]:
+                cluster.nodes[node].power_on()
+            case ["kill", "daemon", node]:
+                cluster.nodes[node].kill_daemon(1.0)
+            case ["kill", "worker", node]:
+                cluster.nodes[node].kill_worker()
+            case ["freeze", node]:
+                cluster.nodes[node].freeze()
+            case ["awake", node]:
+                cluster.nodes[node].awake()
+            case ["cut", "all"]:
+                cluster.network.cut_lanes(*NAMES)
+                cluster.cut_stream()
+            case ["cut", lane]:
+                cluster.network.lanes[lane].cut.update(NAMES)
+            case ["join", "all"]:
+                for each in cluster.network.lanes.values():
+                    each.cut.clear()
+                cluster.network.stream_cut = False
+            case ["join", lane]:
+                cluster.network.lanes[lane].cut.clear()
+            case ["failover", on, node]:
+                cluster.nodes[node].happen(e.FailoverSet(on == "on"))
+            case ["until", node, state, status]:
+                self._until(node, State(state), Status(status))
+            case ["status", node]:
+                self._status(node)
+            case ["run", seconds]:
+                cluster.run(float(seconds))
+            case ["equal"]:
+                cluster.write_every_s = 0.0
+                cluster.run(1.0)
+                assert cluster.quiet, cluster.tail()
+                cluster.checks.at_rest()
+            case _:
+                raise ValueError(" ".join(words))
+
+    def _until(self, node: str, state: State, status: Status) -> None:
+        reached = self.cluster.until(lambda: self.cluster.is_shown(node, state, status), UNTIL_S)
+        assert reached, f"{node} is not {state} {status}\n{self.cluster.tail()}"
+
+    def _status(self, node: str) -> None:
+        state = self.cluster.nodes[node].state
+        assert state is not None
+        shown = snapshot(state, 0.0)
+        text = f"= {shown.state} {shown.status}: {shown.reason}"
+        if shown.waiting_for:
+            text += f" | waits for: {shown.waiting_for}"
+        if shown.remedy:
+            text += f" | {shown.remedy}"
+        self.cluster.noted(self.cluster.nodes[node], text)
+
+    def _trace(self) -> list[str]:
+        lines = []
+        for moment, node, text in self.cluster.story:
+            if node == "--":
+                lines.append(f"         {'> ' + text}")
+            elif _worth_telling(text):
+                lines.append(f"{moment - self.began:7.2f}  {node}  {text}")
+        return lines
+
+
+def _worth_telling(text: str) -> bool:
+    if text.startswith("I ") or text.startswith("E Remote state"):
+        return False
+    return not text.startswith("  ") or text.startswith("  run")
+
+
+@pytest.mark.parametrize("path", STORIES, ids=lambda path: path.stem)
+def test_scenario(path: Path, request: pytest.FixtureRequest) -> None:
+    above, _, expected = path.read_text().partition("----\n")
+    trace = Story(above.splitlines()).play()
+    if request.config.getoption("--rewrite-scenarios", default=False) or os.environ.get(
+        "REWRITE_SCENARIOS"
+    ):
+        path.write_text(f"{above}----\n{trace}\n")
+        return
+    assert trace == expected.rstrip("\n")
+
+
+def test_there_are_scenarios() -> None:
+    assert len(STORIES) >= 20
