@@ -25,7 +25,7 @@ def make(root: Path, files: int = 20_000, seed: int = 1) -> None:
     folders = [top]
     for number in range(max(1, files // 100)):
         folder = os.path.join(draw.choice(folders), _name(draw, b"d%d" % number))
-        os.mkdir(folder)  # noqa: PTH102 (names are bytes)
+        os.mkdir(folder)
         folders.append(folder)
     made: list[bytes] = []
     for number in range(files):
@@ -97,7 +97,7 @@ def _dress(draw: random.Random, path: bytes) -> None:
             path, draw.choice((0, 1, 1000, 65_000, 4_000_000_000)), draw.choice((0, 5, 70_000))
         )
     if draw.random() < 0.3:
-        os.chmod(path, draw.choice((0o000, 0o400, 0o644, 0o4755, 0o2770, 0o1777)))  # noqa: PTH101
+        os.chmod(path, draw.choice((0o000, 0o400, 0o644, 0o4755, 0o2770, 0o1777)))
     if draw.random() < 0.05:
         os.setxattr(path, b"user.colour", draw.choice((b"", b"red", b"\x00\xff" * 100)))
     if draw.random() < 0.3:

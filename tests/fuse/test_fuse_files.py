@@ -1,7 +1,6 @@
 """Files: what applications do with bytes, sizes, times and modes, through the mount and without."""
 
 # The system calls are what is tested.
-# ruff: noqa: PTH101, PTH102
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Names, directories, links and extended attributes, through the mount and without."""
 
 # The system calls are what is tested.
-# ruff: noqa: PTH101, PTH102, PTH106
 
 from __future__ import annotations
 

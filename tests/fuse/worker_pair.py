@@ -46,22 +46,22 @@ class HandledWorker:
         )
         theirs.close()
         address = {"a": "127.0.0.1", "b": "127.0.0.2"}
-        settings: dict[str, object] = dict(
-            module="demo",
-            node=name,
-            peer=peer,
-            key=KEY,
-            listen=(address[name], ports[name]),
-            dial=(address[peer], ports[peer]),
-            paths=[str(self.public)],
-            doors=[str(self.door)],
-            acknowledge_on="receipt",
-            acl=False,
-            transfers=3,
-            locktimeout_s=10.0,
-            sendtimeout_s=10.0,
-            keep_dir=str(self.folder / "kept"),
-        )
+        settings: dict[str, object] = {
+            "module": "demo",
+            "node": name,
+            "peer": peer,
+            "key": KEY,
+            "listen": (address[name], ports[name]),
+            "dial": (address[peer], ports[peer]),
+            "paths": [str(self.public)],
+            "doors": [str(self.door)],
+            "acknowledge_on": "receipt",
+            "acl": False,
+            "transfers": 3,
+            "locktimeout_s": 10.0,
+            "sendtimeout_s": 10.0,
+            "keep_dir": str(self.folder / "kept"),
+        }
         settings.update(setup)
         self.step(lambda number: messages.Setup(step_id=number, **settings))  # type: ignore[arg-type]
 

@@ -320,7 +320,7 @@ def _owned(fd: int, name: bytes, dir_fd: int, uid: int, gid: int) -> os.stat_res
 
 
 def _set_mode(target: int | str, mode: int) -> None:
-    os.chmod(target, mode)  # noqa: PTH101 (a descriptor, or /proc/self/fd/N)
+    os.chmod(target, mode)
 
 
 def _status(fd: int, name: bytes, dir_fd: int) -> os.stat_result:

@@ -202,7 +202,7 @@ class Mutator:
 
     def mkdir(self):
         path = self.place()
-        os.mkdir(self.full(path), self.random.choice([0o700, 0o755, 0o2775]))  # noqa: PTH102
+        os.mkdir(self.full(path), self.random.choice([0o700, 0o755, 0o2775]))
         self.named(path)
 
     def special(self):
@@ -229,7 +229,7 @@ class Mutator:
 
     def rmtree(self):
         path = self.random.choice(self.paths(stat.S_ISDIR)[1:])
-        os.rmdir(self.full(path))  # noqa: PTH106
+        os.rmdir(self.full(path))
         self.named(path)
 
     def rename(self):
@@ -282,7 +282,7 @@ class Mutator:
     def chmod(self):
         path = self.anything()
         if not os.path.islink(self.full(path)):
-            os.chmod(self.full(path), self.random.choice([0o600, 0o4755, 0o755, 0o1777]))  # noqa: PTH101
+            os.chmod(self.full(path), self.random.choice([0o600, 0o4755, 0o755, 0o1777]))
 
     def chown(self):
         path = self.anything()

@@ -303,6 +303,6 @@ def _chmod(dir_fd: int, name: bytes, mode: int) -> None:
     try:
         if S_ISLNK(os.fstat(fd).st_mode):
             raise OSError(errno.ELOOP, "became a symbolic link")
-        os.chmod(b"/proc/self/fd/%d" % fd, mode)  # noqa: PTH101
+        os.chmod(b"/proc/self/fd/%d" % fd, mode)
     finally:
         os.close(fd)
