@@ -136,18 +136,20 @@ class Story:
 
 
 def _worth_telling(text: str) -> bool:
-    if text.startswith("I ") or text.startswith("E Remote state"):
+    if text.startswith(("I ", "E Remote state")):
         return False
     return not text.startswith("  ") or text.startswith("  run")
+
+
+def _rewrite_asked(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--rewrite-scenarios", default=False))
 
 
 @pytest.mark.parametrize("path", STORIES, ids=lambda path: path.stem)
 def test_scenario(path: Path, request: pytest.FixtureRequest) -> None:
     above, _, expected = path.read_text().partition("----\n")
     trace = Story(above.splitlines()).play()
-    if request.config.getoption("--rewrite-scenarios", default=False) or os.environ.get(
-        "REWRITE_SCENARIOS"
-    ):
+    if os.environ.get("REWRITE_SCENARIOS") or _rewrite_asked(request):
         path.write_text(f"{above}----\n{trace}\n")
         return
     assert trace == expected.rstrip("\n")

@@ -257,7 +257,7 @@ def _follow(t: Turn) -> bool:
     view = t.view
     if s.synced or s.plan or view is None or not view.serving or t.now < s.follow_after:
         return False
-    if not t.heard_lately:
+    if not t.heard_lately or t.heard_at < s.fresh_since:
         return False
     if view.record.epoch < s.wanted.promised:
         return False  # It will raise its number when it hears ours.

@@ -245,6 +245,19 @@ def step_aside(ran: frozenset[str], current: State, outdated: bool) -> Plan:
     )
 
 
+def stop_aside(ran: frozenset[str], current: State, action: str, outdated: bool) -> Plan:
+    """A retreat in the middle of a stop: the gate closes at once, and the stop goes on."""
+    return (
+        Work.DEMOTE,
+        Save.OUTDATED if outdated else Save.STEPPED_DOWN,
+        *stops(ran, current, State.WAIT, action),
+        Script("transition", current, State.WAIT, action),
+        Then.WAIT,
+        Save.STOPPED,
+        *end(action),
+    )
+
+
 def stop_leading(ran: frozenset[str], current: State, action: str) -> Plan:
     """ALONE or PRIM to WAIT, in order: application down, both nodes flushed, role recorded."""
     return (

@@ -177,7 +177,7 @@ def step_aside(t: Turn, cause: Cause, outdated: bool = True) -> None:
     """Forced retreat: the gate closes first, whatever plan was running. `outdated`: the other
     node is known to have the better copy."""
     s = t.s
-    current = s.state if s.state in (State.ALONE, State.PRIM) else State.ALONE
+    current = s.state
     if s.params.has_rfs:
         t.do(CloseGate(t.epoch))
     unanswered = t.frozen
@@ -186,8 +186,10 @@ def step_aside(t: Turn, cause: Cause, outdated: bool = True) -> None:
         t.want(records.unclaim(s.wanted))
     shut(t)
     s.app_ready = False
-    if s.state in (State.ALONE, State.PRIM):
-        t.enter(State.SECOND, Phase.RETREATING, cause)
+    if s.phase is Phase.STOPPING:
+        t.begin(plans.stop_aside(s.ran, current, s.action, outdated))
+        return
+    t.enter(State.SECOND, Phase.RETREATING, cause)
     t.begin(plans.step_aside(s.ran, current, outdated))
 
 

@@ -179,6 +179,8 @@ class ModuleState:
     unapplied: bool = False
     handing_over: bool = False
     follow_after: float = 0.0
+    #: Data that was in sync is given up only for a peer that answered what was sent since then.
+    fresh_since: float = float("-inf")
     follow_failures: int = 0
     transition_called: bool = False
 

@@ -84,6 +84,8 @@ def worker_died(t: Turn, reason: str) -> None:
     if s.phase is Phase.FOLLOWING:
         s.synced = s.following = s.app_ready = False
         s.adopting_version = 0
+        # The primary may be handing over to us at this very moment.
+        s.fresh_since = t.now
         t.begin((Work.STOP_WORKER, Work.START_WORKER))
         return
     begin(t, "stopstart", start_again=True)

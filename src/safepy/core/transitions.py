@@ -52,7 +52,6 @@ _ROWS = (
     Transition(State.SECOND, State.ALONE, Cause.NO_HEARTBEAT, "took over: the primary is lost"),
     Transition(State.SECOND, State.ALONE, Cause.SWAP, "took over: roles are exchanged"),
     Transition(State.PRIM, State.SECOND, Cause.SWAP, "roles are exchanged"),
-    Transition(State.ALONE, State.SECOND, Cause.SWAP, "roles are exchanged"),
     Transition(State.ALONE, State.SECOND, Cause.SPLIT_BRAIN, "gave way after a split brain"),
     Transition(State.PRIM, State.SECOND, Cause.SPLIT_BRAIN, "gave way after a split brain"),
     Transition(State.ALONE, State.SECOND, Cause.OVERTAKEN, "the other node took over meanwhile"),
