@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from worker_pair import Pair
 
 from safepy.host import mounts
 
@@ -116,4 +117,16 @@ def root(request: pytest.FixtureRequest) -> Iterator[Path]:
     try:
         yield base
     finally:
+        shutil.rmtree(base)
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    base = Path(tempfile.mkdtemp(prefix="safepy-pair-", dir="/tmp"))
+    made = Pair(base)
+    try:
+        yield made
+    finally:
+        for worker in made.workers:
+            worker.close()
         shutil.rmtree(base)

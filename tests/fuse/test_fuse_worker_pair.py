@@ -5,71 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from worker_pair import HandledWorker, free_ports, join, pair_up
+from worker_pair import Job, Pair, join, pair_up
 
 from safepy.worker import messages
 
 pytestmark = pytest.mark.kernel
-
-
-class Pair:
-    """Makes workers and ends them, whatever happened."""
-
-    def __init__(self, base: Path) -> None:
-        self.base = base
-        self.ports = free_ports()
-        self.workers: list[HandledWorker] = []
-
-    def worker(self, name: str, **setup: object) -> HandledWorker:
-        peer = {"a": "b", "b": "a"}[name]
-        worker = HandledWorker(name, peer, self.base, self.ports, **setup)
-        self.workers.append(worker)
-        return worker
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    base = Path(tempfile.mkdtemp(prefix="safepy-pair-", dir="/tmp"))
-    made = Pair(base)
-    try:
-        yield made
-    finally:
-        for worker in made.workers:
-            worker.close()
-        shutil.rmtree(base)
-
-
-class Job(threading.Thread):
-    """File work of an "application"; `error` is what it ended with."""
-
-    def __init__(self, work: Callable[[], object]) -> None:
-        super().__init__(daemon=True)
-        self.work = work
-        self.error: BaseException | None = None
-        self.start()
-
-    def run(self) -> None:
-        try:
-            self.work()
-        except OSError as error:
-            self.error = error
-
-    def finish(self, *workers: HandledWorker, limit_s: float = 20.0) -> None:
-        """Wait for it while the workers are heard (they may ask something)."""
-        until_s = time.monotonic() + limit_s
-        while self.is_alive():
-            assert time.monotonic() < until_s, "the application hangs"
-            for worker in workers:
-                worker.pump(0.02)
-        if self.error is not None:
-            raise self.error
 
 
 def picture(root: Path) -> dict[str, tuple[object, ...]]:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -116,6 +117,47 @@ class HandledWorker:
         except subprocess.TimeoutExpired:
             self.kill()
         mounts.uncover(str(self.public), str(self.door))
+
+
+class Pair:
+    """Makes workers and ends them, whatever happened."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.ports = free_ports()
+        self.workers: list[HandledWorker] = []
+
+    def worker(self, name: str, **setup: object) -> HandledWorker:
+        peer = {"a": "b", "b": "a"}[name]
+        worker = HandledWorker(name, peer, self.base, self.ports, **setup)
+        self.workers.append(worker)
+        return worker
+
+
+class Job(threading.Thread):
+    """File work of an "application"; `error` is what it ended with."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        super().__init__(daemon=True)
+        self.work = work
+        self.error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.work()
+        except OSError as error:
+            self.error = error
+
+    def finish(self, *workers: HandledWorker, limit_s: float = 20.0) -> None:
+        """Wait for it while the workers are heard (they may ask something)."""
+        until_s = time.monotonic() + limit_s
+        while self.is_alive():
+            assert time.monotonic() < until_s, "the application hangs"
+            for worker in workers:
+                worker.pump(0.02)
+        if self.error is not None:
+            raise self.error
 
 
 def free_ports() -> dict[str, int]:
