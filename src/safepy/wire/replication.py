@@ -97,6 +97,20 @@ class Bye(Message, frozen=True, tag=11):
     reason: str
 
 
+class SyncProgress(Message, frozen=True, tag=12):
+    """Source: how far it is, once a second, for those who look at the target (model.Progress)."""
+
+    phase: str
+    files_done: int
+    files_total: int
+    bytes_done: int
+    bytes_total: int
+    bytes_copied: int
+    files_copied: int
+    rate_bytes_s: float
+    left_s: float | None
+
+
 AnyMessage = (
     Apply
     | Ack
@@ -109,6 +123,7 @@ AnyMessage = (
     | Adopt
     | AdoptDone
     | Bye
+    | SyncProgress
 )
 
 _decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)

@@ -38,8 +38,10 @@ class Context:
         return heard
 
     @staticmethod
-    def progress_fields(progress: Progress) -> dict[str, str | int | float | None]:
-        return dataclasses.asdict(progress)
+    def progress_fields(
+        progress: Progress | None,
+    ) -> dict[str, str | int | float | None] | None:
+        return None if progress is None else dataclasses.asdict(progress)
 
 
 def in_thread(loop: Loop, name: str, work: Callable[[], None], then: Callable[[str], None]) -> None:

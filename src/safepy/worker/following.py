@@ -11,11 +11,14 @@ import os
 import threading
 from collections.abc import Callable
 
+import msgspec
+
 from safepy.dataplane.resync.aside import Aside
 from safepy.dataplane.resync.target import Target
 from safepy.dataplane.secondary import Secondary
 from safepy.errors import PeerError, SafekitError
 from safepy.host.loop import Timer
+from safepy.model import Progress
 from safepy.net.blocking import BlockingStream, connect_blocking
 from safepy.net.dialing import Dial, dial
 from safepy.net.peer import SecureStream
@@ -25,6 +28,7 @@ from safepy.wire import replication as wire
 from safepy.wire.secure import Hello, Refused
 from safepy.worker import messages
 from safepy.worker.common import Context, hello, in_thread
+from safepy.worker.telling import ProgressLog
 
 REDIAL_S = 0.5
 TRANSFER_TIMEOUT_S = 150.0
@@ -45,6 +49,8 @@ class Following:
         self._trees: list[Tree] = []
         self._secondary: Secondary | None = None
         self._transfers: Transfers | None = None
+        self._progress: Progress | None = None
+        self._told: ProgressLog | None = None
         self._closed = False
         self._last_refusal = ""
         self._dial()
@@ -123,6 +129,8 @@ class Following:
                 self._begin_transfers(stream_id, transfers, keep_aside or self._keep_aside)
             case wire.SyncFlush(number):
                 self._flush(number)
+            case wire.SyncProgress():
+                self._progress_told(message)
             case wire.SyncFailed(reason, fatal):
                 self._context.report(messages.ResyncFailed(self.epoch, reason, fatal))
                 self._drop(reason)
@@ -160,6 +168,18 @@ class Following:
             self._sync_failed,
         )
 
+        self._told = ProgressLog(self._say, self._loop.now_s)
+        self._told.began(self._setup.paths)
+
+    def _progress_told(self, told: wire.SyncProgress) -> None:
+        """The source knows how far it is; who looks at this node wants to know too."""
+        if self._told is not None:
+            self._progress = Progress(**msgspec.structs.asdict(told))
+            self._told.seen(self._progress, self._loop.now_s)
+
+    def _say(self, level: str, text: str) -> None:
+        self._context.log("reintegre", level, text)
+
     def _sync_failed(self, reason: str, fatal: bool) -> None:
         self._send(wire.SyncFailed(reason, fatal))
         self._context.report(messages.ResyncFailed(self.epoch, reason, fatal))
@@ -179,6 +199,7 @@ class Following:
         in_thread(self._loop, "resync-flush", work, then)
 
     def _end_transfers(self) -> None:
+        self._told = self._progress = None
         if self._transfers is not None:
             self._transfers.close()
             self._transfers = None
@@ -202,6 +223,7 @@ class Following:
             complete=lambda seq, errno: self._send(wire.Completed(seq, errno)),
             fault=self._fault,
         )
+        self._say("E", "Reintegration ended (synchronize)")
         self._send(wire.AdoptDone(order.epoch))
         self._context.report(messages.Joined(order.epoch))
 
@@ -268,6 +290,7 @@ class Following:
             held=0,
             in_flight=0,
             replicated_bytes=0 if self._secondary is None else self._secondary.replicated_bytes,
+            progress=self._context.progress_fields(self._progress),
         )
 
 

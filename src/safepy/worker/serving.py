@@ -311,7 +311,7 @@ class Serving:
             held=self.primary.held,
             in_flight=self.primary.in_flight,
             replicated_bytes=self.primary.replicated_bytes,
-            progress=None if progress is None else self._context.progress_fields(progress),
+            progress=self._context.progress_fields(progress),
         )
 
 

@@ -7,6 +7,7 @@ sides flushed, `CaughtUp` to the daemon, and only after its durable record `adop
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 import threading
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from safepy.net.blocking import BlockingStream
 from safepy.net.peer import SecureStream
 from safepy.storage.syscalls import syncfs
 from safepy.wire import replication as wire
+from safepy.worker.telling import ProgressLog
 
 #: A remainder that is compared in some tens of milliseconds: then writers may be held for it.
 SMALL_PATHS = 64
@@ -32,6 +34,8 @@ SMALL_WHOLE = 16
 #: the rest is then whatever one round's time let them write.
 BRAKE_AFTER_ROUNDS = 4
 HOLD_AFTER_ROUNDS = 8
+#: How often the follower hears how far it is.
+TELL_INTERVAL_S = 1.0
 #: How long the follower may take to open its transfer connections.
 TRANSFERS_TIMEOUT_S = 30.0
 
@@ -66,11 +70,13 @@ class Synchronisation:
         self._transfers = transfers
         self._acl = acl
         self._listeners = listeners
-        self._log = log
+        self._told = ProgressLog(log, loop.now_s)
         self._marks = [Marks() for _ in root_fds]
         self._streams: list[BlockingStream] = []
         self._source: Source | None = None
         self._rounds = 0
+        #: In the rounds that ended.
+        self._files_copied = self._bytes_copied = 0
         self._flush_number = 0
         self._after_flush: Callable[[], None] | None = None
         self._local_flushed = self._remote_flushed = False
@@ -84,6 +90,7 @@ class Synchronisation:
             marks.add_full(b"")
         primary.marks_sink = self._mark
         live.send(wire.encode(wire.SyncBegin(self.stream_id, transfers, keep_aside)))
+        self._tell_timer: Timer = loop.call_later(TELL_INTERVAL_S, self._tell_again)
 
     # -- what the worker tells ----------------------------------------
 
@@ -130,11 +137,11 @@ class Synchronisation:
     def _round_done(self, result: RoundResult) -> None:
         if self._over:
             return
+        self._files_copied += result.files_copied
+        self._bytes_copied += result.bytes_copied
         if self._rounds == 1:
-            self._log(
-                "E",
-                f"Copied {result.files_copied} files of {result.files}, "
-                f"{result.bytes_copied // 1024} KB in {result.seconds:.1f} s",
+            self._told.copied(
+                result.files, result.files_copied, result.bytes_copied, result.seconds
             )
         if self._holding:
             self._flush(self._caught_up)
@@ -169,12 +176,19 @@ class Synchronisation:
         source = self._source
         self._in_thread("resync-finish", source.finish, quiet=True)
         self.progress = None
+        self._tell_timer.cancel()
         self._listeners.caught_up()
 
     # -- flushing both sides (I12) ----------------------------------------
 
     def _flush(self, then: Callable[[], None]) -> None:
         self._after_flush = then
+        if self.progress is not None:
+            # Nothing is compared meanwhile, and how long a disk takes is not known.
+            self.progress = dataclasses.replace(
+                self.progress, phase="writing to disk", rate_bytes_s=0.0, left_s=None
+            )
+            self._tell()
         self._local_flushed = self._remote_flushed = False
         self._flush_number += 1
         self._live.send(wire.encode(wire.SyncFlush(self._flush_number)))
@@ -231,11 +245,29 @@ class Synchronisation:
             marks.add_attributes(path)
 
     def _on_progress(self, progress: Progress) -> None:
-        self.progress = progress  # one assignment: safe from the transfer threads
+        """From the transfer threads: one assignment is safe. What was copied is told in all, how
+        far it is of this round."""
+        self.progress = dataclasses.replace(
+            progress,
+            files_copied=progress.files_copied + self._files_copied,
+            bytes_copied=progress.bytes_copied + self._bytes_copied,
+        )
+
+    def _tell_again(self) -> None:
+        self._tell_timer = self._loop.call_later(TELL_INTERVAL_S, self._tell_again)
+        self._tell()
+
+    def _tell(self) -> None:
+        """How far it is, to the log here and to the other node."""
+        progress = self.progress
+        if progress is not None:
+            self._told.seen(progress, self._loop.now_s)
+            self._live.send(wire.encode(wire.SyncProgress(*dataclasses.astuple(progress))))
 
     def _end(self) -> None:
         self._over = True
         self._deadline.cancel()
+        self._tell_timer.cancel()
         self._primary.marks_sink = None
         self._primary.brake_s = 0.0
         self.progress = None
