@@ -12,7 +12,7 @@ from cluster import NAMES, TIMEOUT_S, Cluster
 from twin import Worker
 
 from safepy.core import commands as c
-from safepy.core import following, links, records, serving
+from safepy.core import following, links, pairing, records
 from safepy.core.links import LaneState
 from safepy.core.state import Link
 from safepy.core.turn import Turn
@@ -39,7 +39,7 @@ def release_before_the_peer_knows() -> None:
 
 def test_held_writes_are_not_released_before_the_peer_knows(monkeypatch: Patch) -> None:
     release_before_the_peer_knows()
-    monkeypatch.setattr(serving, "_knows", lambda t, view: True)
+    monkeypatch.setattr(pairing, "_knows", lambda t, view: True)
     with pytest.raises(Broken, match="without acknowledged writes"):
         release_before_the_peer_knows()
 
@@ -99,7 +99,7 @@ def adopt_before_the_source_recorded() -> None:
 
 def test_the_source_records_before_the_target_adopts(monkeypatch: Patch) -> None:
     adopt_before_the_source_recorded()
-    before = serving._link_progress
+    before = pairing._link_progress
 
     def at_once(t: Turn) -> bool:
         s = t.s
@@ -111,7 +111,7 @@ def test_the_source_records_before_the_target_adopts(monkeypatch: Patch) -> None
             return True
         return before(t)
 
-    monkeypatch.setattr(serving, "_link_progress", at_once)
+    monkeypatch.setattr(pairing, "_link_progress", at_once)
     with pytest.raises(Broken):
         adopt_before_the_source_recorded()
 

@@ -12,7 +12,18 @@ from typing import assert_never
 
 from safepy.model import Active, Level, Record, State
 
-from . import deciding, events, following, invariants, links, outlook, requests, serving, stopping
+from . import (
+    deciding,
+    events,
+    following,
+    invariants,
+    links,
+    outlook,
+    pairing,
+    requests,
+    serving,
+    stopping,
+)
 from .commands import CloseGate, Command, SetResource
 from .events import Event
 from .progress import advance, step_done, worker_gone
@@ -106,22 +117,22 @@ def _happen(t: Turn, event: Event) -> None:
         case events.ReplicaHeard():
             s.replica_heard_at = t.now
         case events.ReplicaLost():
-            serving.replica_lost(t, event.epoch, event.reason)
+            pairing.replica_lost(t, event.epoch, event.reason)
         case events.SourceLost():
             if s.phase is Phase.FOLLOWING:
                 t.announce(Level.EVENT, f"Replication from the primary is lost: {event.reason}")
         case events.CaughtUp():
-            serving.caught_up(t, event.epoch)
+            pairing.caught_up(t, event.epoch)
         case events.AdoptRequested():
             following.adopt_requested(t, event)
         case events.Joined():
             if s.serving:
-                serving.joined(t, event.epoch)
+                pairing.joined(t, event.epoch)
             else:
                 following.joined(t, event.epoch)
         case events.ResyncFailed():
             if s.serving:
-                serving.resync_failed(t, event.epoch, event.reason)
+                pairing.resync_failed(t, event.epoch, event.reason)
             else:
                 following.resync_failed(t, event.reason, event.fatal)
         case events.FirstModification():
@@ -134,7 +145,7 @@ def _happen(t: Turn, event: Event) -> None:
         case events.WorkerDied():
             worker_died(t, event.reason)
         case events.GateStale():
-            serving.gate_stale(t, event.epoch)
+            pairing.gate_stale(t, event.epoch)
         case _:
             assert_never(event)
 

@@ -1,0 +1,226 @@
+"""The link of a leading node to its secondary: caught up, joined, lost, released.
+
+It runs beside the plan, never behind it: a script of the plan may itself wait for a write that
+is held until the link is settled.
+"""
+
+from __future__ import annotations
+
+from safepy.model import Disk, Gate, Level, PeerView, State, Status
+
+from . import election, plans, records
+from .commands import AllowFollower, CloseGate, Join, OpenGate, ReleaseHeld
+from .state import Link, Phase
+from .transitions import Cause
+from .turn import Turn
+
+#: The links on which the application's writes depend on the secondary.
+BOUND = frozenset({Link.RECORDING, Link.JOINING, Link.PAIRED})
+
+
+# What the worker reports.
+
+
+def replica_lost(t: Turn, epoch: int, reason: str) -> None:
+    """The worker holds every write from here on."""
+    if t.s.serving and t.s.link in BOUND and epoch >= t.s.solo_epoch:
+        t.announce(Level.EVENT, f"Replication to the secondary is lost: {reason}")
+        freeze(t)
+
+
+def caught_up(t: Turn, epoch: int) -> None:
+    """The follower's tree equals ours, writes are held: first our record, then it may adopt."""
+    s = t.s
+    if not s.serving or s.link is not Link.SOLO or epoch < s.solo_epoch:
+        return
+    s.link = Link.RECORDING
+    s.link_version = t.want(records.join(s.wanted))
+    s.join_epoch = s.wanted.epoch
+
+
+def joined(t: Turn, epoch: int) -> None:
+    if t.s.serving and t.s.link is Link.JOINING and epoch == t.s.join_epoch:
+        pair(t)
+
+
+def resync_failed(t: Turn, epoch: int, reason: str) -> None:
+    s = t.s
+    if epoch < s.solo_epoch:
+        return
+    s.allowed = None
+    if s.link in BOUND:
+        replica_lost(t, epoch, reason)
+
+
+def gate_stale(t: Turn, epoch: int) -> None:
+    """The peer's worker is in a later epoch: this node leads no more, if the peer does (I13)."""
+    s = t.s
+    if not s.serving or epoch <= t.epoch or s.link is Link.SOLO:
+        return
+    s.wanted = records.see(s.wanted, epoch)
+    if s.link in BOUND:
+        freeze(t)
+
+
+# Changes.
+
+
+def pair(t: Turn) -> None:
+    """ALONE to PRIM."""
+    s = t.s
+    s.link = Link.PAIRED
+    s.allowed = None
+    s.dozing_since = None
+    open_as(t, Gate.PRIM)
+    _show(t, State.PRIM, Cause.JOINED)
+
+
+def freeze(t: Turn) -> None:
+    """The secondary is lost: no answer until the new generation is durable, and known to the
+    peer or the peer silent, and our own permission durable (design-examples 6)."""
+    s = t.s
+    t.do(CloseGate(t.epoch))
+    s.gate = Gate.CLOSED
+    s.link = Link.CLAIMING
+    s.link_version = t.want(records.claim(s.wanted, s.params.session))
+    s.claim_epoch = s.wanted.epoch
+    s.dozing_since = None
+
+
+def release(t: Turn) -> None:
+    """Permission is durable: what was held is answered, the node goes on ALONE."""
+    s = t.s
+    s.link = Link.SOLO
+    s.solo_epoch = t.epoch
+    s.allowed = None
+    s.gate = Gate.ALONE
+    s.renew_at = t.now + s.params.pulse_s
+    t.do(ReleaseHeld(t.epoch, s.params.gate_s))
+    if s.state is State.PRIM:
+        _show(t, State.ALONE, Cause.SECONDARY_GONE)
+
+
+def _show(t: Turn, target: State, cause: Cause) -> None:
+    """ALONE and PRIM change into each other without touching the application: only the `sec`
+    scripts follow, and only if the application is not being stopped."""
+    s = t.s
+    before = s.state
+    if s.phase is not Phase.LEADING:
+        s.state = target  # Stopping or swapping: the plan under way runs the right scripts.
+        return
+    t.enter(target, Phase.LEADING, cause)
+    ran = plans.ran_after(s.plan, s.ran)
+    t.append(plans.change(ran, before, target))
+
+
+def open_as(t: Turn, mode: Gate) -> None:
+    """Open the gate, or renew it; the next renewal is due in a pulse."""
+    s = t.s
+    s.gate = mode
+    s.renew_at = t.now + s.params.pulse_s
+    t.do(OpenGate(mode, t.epoch, s.params.gate_s))
+
+
+# Rules that hold at every moment; each returns whether it changed something.
+
+
+def rules(t: Turn) -> bool:
+    return _secondary_gone(t) or _link_progress(t) or _allow_follower(t) or _pair_without_data(t)
+
+
+def _secondary_gone(t: Turn) -> bool:
+    """In sync, but the secondary is lost, or says itself that it is no secondary any more."""
+    s = t.s
+    if s.link is Link.JOINING and t.now >= s.link_until:
+        freeze(t)
+        return True
+    if s.link is not Link.PAIRED:
+        return False
+    if t.peer_lost or _says_it_left(t, t.view):
+        if s.params.has_rfs:
+            freeze(t)
+        else:
+            s.link = Link.SOLO
+            t.want(records.confirm(records.claim(s.wanted, s.params.session)))
+            if s.state is State.PRIM:
+                _show(t, State.ALONE, Cause.SECONDARY_GONE)
+        return True
+    return False
+
+
+def _says_it_left(t: Turn, view: PeerView | None) -> bool:
+    if view is None:
+        return False
+    if not t.s.params.has_rfs:
+        return view.state is not State.SECOND
+    # A view from before the join would say that it is not in sync: it says nothing.
+    if view.record.epoch < t.s.join_epoch:
+        return False
+    return view.state is not State.SECOND or view.record.disk is not Disk.UPTODATE
+
+
+def _link_progress(t: Turn) -> bool:
+    s = t.s
+    match s.link:
+        case Link.RECORDING if t.durable(s.link_version):
+            s.link = Link.JOINING
+            s.link_until = t.now + s.params.detection_s
+            record = s.record
+            t.do(Join(record.epoch, record.gen, record.base, record.history))
+            return True
+        case Link.CLAIMING if t.durable(s.link_version):
+            s.link = Link.ASKING
+            return True
+        case Link.ASKING if t.peer_lost or _knows(t, t.view):
+            s.link = Link.CONFIRMING
+            s.link_version = t.want(records.confirm(s.wanted))
+            return True
+        case Link.CONFIRMING if t.durable(s.link_version):
+            release(t)
+            return True
+        case _:
+            return False
+
+
+def _knows(t: Turn, view: PeerView | None) -> bool:
+    """The peer will not lead with what it has (E1): it has seen the epoch of our claim, so it
+    refuses any earlier invitation to adopt, and it is not an up to date secondary."""
+    if view is None or max(view.record.promised, view.record.epoch) < t.s.claim_epoch:
+        return False
+    if election.leads(view):
+        return False
+    return view.record.disk is not Disk.UPTODATE or view.state is not State.SECOND
+
+
+def _allow_follower(t: Turn) -> bool:
+    s = t.s
+    view = t.view
+    if not s.params.has_rfs or s.link is not Link.SOLO or s.phase is not Phase.LEADING:
+        return False
+    if view is None or not view.ready_to_follow or view.config_digest != s.params.config_digest:
+        return False
+    if s.wanted.epoch != t.epoch or s.wanted_version != s.durable_version:
+        return False
+    if election.misfit(s.wanted, view) or s.dozing_since is not None:
+        return False
+    order = (t.epoch, election.must_keep_aside(view.record, s.record), s.links.peer_session)
+    if s.allowed == order:
+        return False
+    s.allowed = order
+    t.do(AllowFollower(order[0], order[1]))
+    return True
+
+
+def _pair_without_data(t: Turn) -> bool:
+    """Without replicated directories the secondary's own word is enough."""
+    s = t.s
+    view = t.view
+    if s.params.has_rfs or s.link is not Link.SOLO or s.phase is not Phase.LEADING:
+        return False
+    if view is None or view.state is not State.SECOND or view.status is not Status.READY:
+        return False
+    t.want(records.join(s.wanted))
+    s.link = Link.PAIRED
+    s.join_epoch = s.wanted.epoch
+    _show(t, State.PRIM, Cause.JOINED)
+    return True
