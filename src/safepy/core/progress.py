@@ -121,6 +121,8 @@ def _work(t: Turn, step: Work) -> bool:
         # The source is gone before we dialled it; the rules of FOLLOWING see to it.
         s.following = False
         return _next(t)
+    if step is Work.UNCOVER and s.start_again:
+        return _next(t)  # It starts again at once: the bare directory must not show (I18).
     number = t.new_id()
     s.running = number
     epoch = t.epoch
