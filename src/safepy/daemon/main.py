@@ -21,6 +21,7 @@ from safepy.daemon.manager import ModuleManager
 from safepy.daemon.node import Node
 from safepy.errors import SafekitError
 from safepy.host.notify import Notifier
+from safepy.host.priority import prefer_this_process
 from safepy.model import Snapshot
 from safepy.web.probe import Probe
 
@@ -162,6 +163,7 @@ def main() -> None:
         logs.set_up(site.load_settings(paths).log_level)
         if options.close_directories:
             sys.exit(0 if boot.close_directories(paths) else 1)
+        prefer_this_process()
         asyncio.run(Daemon(paths, Notifier()).run())
     except SafekitError as error:
         print(f"safeadmin: {error}", file=sys.stderr)
