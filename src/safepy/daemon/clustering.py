@@ -33,18 +33,23 @@ class Clustering:
             data = await self._document(document)
             cluster = cluster_config.parse(data, source or str(node.paths.cluster_xml))
             own = await asyncio.to_thread(site.own_name, cluster, node.site.settings)
+            absent = await asyncio.to_thread(site.absent_addresses, cluster, own)
             if self._differs(cluster):
                 self._require_all_stopped("the cluster cannot be changed")
             path = str(node.paths.cluster_xml)
             await asyncio.to_thread(site.replace_file, path, data, 0o644)
             await node.reload()
-            return [f"this node is {own}", f"key {fingerprint(node.site.require_key())}"]
+            key = fingerprint(node.site.require_key())
+            return [f"this node is {own}", *absent, f"key {key}"]
 
     async def cluster_confcheck(self, document: bytes, source: str) -> list[str]:
         """Check only."""
         cluster = cluster_config.parse(document, source)
         own = await asyncio.to_thread(site.own_name, cluster, self._node.site.settings)
-        return [f"this node is {own}"]
+        return [
+            f"this node is {own}",
+            *await asyncio.to_thread(site.absent_addresses, cluster, own),
+        ]
 
     async def cluster_deconfig(self) -> None:
         """Remove the cluster configuration and the key. Only when all modules are STOP."""

@@ -97,19 +97,24 @@ def load_key(paths: Paths) -> bytes | None:
     """The cluster key. Raises LocalFault for a file that is none, or that others can read (S6)."""
     path = str(paths.cluster_key)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        # Not blocking: what lies there may be a pipe.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise LocalFault(f"the cluster key {path} cannot be read: {error.strerror}") from error
-    with os.fdopen(fd, "rb") as file:
-        mode = os.fstat(file.fileno())
+    try:
+        mode = os.fstat(fd)
+        if not stat.S_ISREG(mode.st_mode):
+            raise LocalFault(f"{path} is no file", "carry the cluster key from the other node")
         if mode.st_uid != os.geteuid() or stat.S_IMODE(mode.st_mode) & 0o077:
             raise LocalFault(
                 f"the cluster key {path} is open to others than root",
                 f"chown root: {path}; chmod 600 {path}; if it may have been read: make a new one",
             )
-        text = file.read(1024).strip()
+        text = os.read(fd, 1024).strip()
+    finally:
+        os.close(fd)
     try:
         key = base64.b64decode(text, validate=True)
     except binascii.Error:
@@ -175,6 +180,33 @@ def own_name(cluster: Cluster, settings: Settings) -> str:
         "this host has none of the addresses of cluster.xml",
         "correct the addresses (laddr for a node behind NAT), or set node_name in safeadmin.yaml",
     )
+
+
+def absent_addresses(cluster: Cluster, node: str) -> list[str]:
+    """A sentence for each lan on which this host does not have the address that cluster.xml
+    gives it, and for each name that cannot be resolved now. Raises ConfigError when it has none
+    of its addresses: then the file speaks of another host. Blocks for names."""
+    sentences = []
+    present = 0
+    for lan in cluster.lans:
+        for each in lan.nodes:
+            try:
+                address = resolve(each.local if each.name == node else each.addr)
+            except ConfigError as error:
+                sentences.append(f"lan {lan.name}: {error}")
+                continue
+            if each.name != node:
+                continue
+            if has_address(address):
+                present += 1
+            else:
+                sentences.append(f"lan {lan.name}: this host does not have {each.local} now")
+    if not present:
+        raise ConfigError(
+            f"this host has none of the addresses that cluster.xml gives to {node}",
+            "correct them (laddr for a node behind NAT), or plug the cables in first",
+        )
+    return sentences
 
 
 def _is_here(node: LanNode) -> bool:

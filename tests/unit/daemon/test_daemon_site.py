@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,33 @@ def test_a_key_that_others_can_read_or_that_is_none(paths: Paths) -> None:
     paths.cluster_key.write_text("not base64!\n")
     with pytest.raises(LocalFault, match="holds no cluster key"):
         site.load_key(paths)
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link"])
+def test_a_key_that_is_no_file(paths: Paths, kind: str) -> None:
+    match kind:
+        case "folder":
+            paths.cluster_key.mkdir(mode=0o600)
+        case "pipe":
+            os.mkfifo(paths.cluster_key, 0o600)
+        case _:
+            paths.cluster_key.symlink_to("/etc/hostname")
+    with pytest.raises(LocalFault, match=r"is no file|cannot be read"):
+        site.load_key(paths)
+
+
+def test_addresses_that_this_host_does_not_have() -> None:
+    two_lans = HERE_AND_THERE.replace(
+        b"</lan></lans>",
+        b"""</lan><lan name="private"><node name="n1" addr="203.0.113.1"/>
+        <node name="n2" addr="nobody.invalid"/></lan></lans>""",
+    )
+    told = site.absent_addresses(cluster_config.parse(two_lans, "cluster.xml"), "n1")
+    assert told[0] == "lan private: this host does not have 203.0.113.1 now"
+    assert "nobody.invalid" in told[1] and len(told) == 2
+    nowhere = cluster_config.parse(two_lans.replace(b"127.0.0.1", b"203.0.113.9"), "cluster.xml")
+    with pytest.raises(ConfigError, match="none of the addresses"):
+        site.absent_addresses(nowhere, "n1")
 
 
 def test_the_name_of_this_node() -> None:
