@@ -20,6 +20,7 @@ from . import (
     links,
     outlook,
     pairing,
+    records,
     requests,
     serving,
     stopping,
@@ -47,6 +48,10 @@ def initial(params: Params, record: Record | None, now: float) -> ModuleState:
         node=params.node,
         peer=params.peer,
     )
+    if records.is_unconfirmed_claim(known):
+        # Told to the other node, it would call itself outdated, although it alone may have what
+        # was acknowledged before (K9).
+        known = records.unclaim(known)
     return ModuleState(
         params=params,
         now=now,

@@ -85,6 +85,12 @@ def confirm(record: Record) -> Record:
     return replace(record, peer_behind=True, modified=True)
 
 
+def is_unconfirmed_claim(record: Record) -> bool:
+    """The node ended while it asked: nothing was acknowledged under the claimed generation."""
+    asking = record.active is Active.PRIMARY and not record.peer_behind
+    return asking and record.solo_role == "P" and record.base != ""
+
+
 def join(record: Record) -> Record:
     """The source stopped answering alone; next the follower may adopt (I11)."""
     epoch = next_epoch(record)
