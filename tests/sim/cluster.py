@@ -34,6 +34,8 @@ class Cluster:
         self.network = Network(self.clock, self.rng, lanes)
         self.write_every_s = write_every_s
         self.sync_s = (0.2, 1.5)
+        #: Which part of the writes is followed by an fsync.
+        self.stable_share = 0.25
         self.checks = Checks(self)
         self.numbers = 0
         self.resources: list[tuple[float, str, str]] = []
@@ -78,7 +80,9 @@ class Cluster:
                 self.clock.later(0.3, attempt)
                 return
             self.numbers += 1
-            worker.write(Write(self.numbers, self.rng.random() < 0.25, lambda ok: again()))
+            worker.write(
+                Write(self.numbers, self.rng.random() < self.stable_share, lambda ok: again())
+            )
 
         self.clock.later(0.1, attempt)
 

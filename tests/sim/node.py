@@ -289,5 +289,7 @@ class Node:
             return False
         if self.worker is None or not self.worker.alive:
             return False
+        if self.disk_full or self.worker.unfit:
+            return False
         in_sync = self.state.phase is Phase.FOLLOWING and self.state.synced
         return self.disk.record.disk is Disk.UPTODATE and (in_sync or self.state.serving)

@@ -228,6 +228,38 @@ def test_a_claim_is_no_permission(monkeypatch: Patch) -> None:
         claim_is_not_permission()
 
 
+def claimant_crashes() -> None:
+    """K9: the primary loses its stream, its claim becomes durable, it loses power before anybody
+    heard of it, and is back at once. The other node has every acknowledged write; this one lost
+    its page cache."""
+    cluster = Cluster(9, write_every_s=0.05)
+    cluster.stable_share = 0.0
+    cluster.form_pair()
+    cluster.run(3.0)
+    first, second = (cluster.nodes[name] for name in NAMES)
+    for lane in cluster.network.lanes.values():
+        lane.delay_s = (1.5, 1.5)
+    cluster.network.stream_notice_s = (0.01, 0.01)
+    gen = first.disk.record.gen
+    cluster.cut_stream()
+    assert cluster.until(lambda: first.disk.record.gen != gen, 5)
+    cluster.network.drop_queued("n1")
+    owed = dict(cluster.checks.owed)
+    first.power_off()
+    # Two things failed, a link and a node; but the other node is whole and has everything.
+    cluster.checks.owed = {number: owed[number] for number in owed if number in second.has()}
+    cluster.network.heal()
+    first.power_on()
+    assert cluster.until(cluster.pair_ready, 60), cluster.tail()
+
+
+def test_an_unconfirmed_claim_is_taken_back_after_a_crash(monkeypatch: Patch) -> None:
+    claimant_crashes()
+    monkeypatch.setattr(records, "is_unconfirmed_claim", lambda record: False)
+    with pytest.raises(Broken, match="without acknowledged writes"):
+        claimant_crashes()
+
+
 def survivor_is_preferred() -> None:
     """K10: the primary loses power and is back at once; the secondary, which holds every
     acknowledged write, must not be overwritten by it."""
