@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from safepy.core.state import ModuleState
+from safepy.core.state import FROZEN, ModuleState
 from safepy.model import Active, Disk, Gate, Record
 
 if TYPE_CHECKING:
@@ -64,12 +64,16 @@ class Checks:
     def fails(self, node: Node, power: bool) -> None:
         """A failure is about to happen to `node`: what may be lost by it?"""
         other = self.cluster.other(node)
-        if other.healthy and not power:
+        # A node that lost its stream and asks for permission has failed once already: if the
+        # other one heard the claim, both copies are needed to know what was acknowledged.
+        asking = node.state is not None and node.state.link in FROZEN
+        whole = other.healthy and not asking
+        if whole and not power:
             return
-        elsewhere = other.has() if other.healthy else other.disk.stable & node.disk.stable
+        elsewhere = other.has() if whole else other.disk.stable & node.disk.stable
         for promised in (self.owed, self.diverged):
             for number in [n for n, stable in promised.items() if not stable]:
-                if number in elsewhere or (other.healthy and number in node.disk.stable):
+                if number in elsewhere or (whole and number in node.disk.stable):
                     continue
                 del promised[number]
 
