@@ -50,6 +50,7 @@ def settle(t: Turn) -> None:
     t.begin(plans.settle_as_second(s.ran, current, s.transition_called))
     s.transition_called = True
     s.follow_failures = 0
+    s.told_resync = ""
 
 
 def resync_failed(t: Turn, reason: str, fatal: bool) -> None:
@@ -58,6 +59,9 @@ def resync_failed(t: Turn, reason: str, fatal: bool) -> None:
     if s.phase is not Phase.FOLLOWING or s.synced:
         return
     if not fatal:
+        if s.told_resync != reason:
+            s.told_resync = reason
+            t.announce(Level.EVENT, f"Reintegration failed, it is tried again: {reason}")
         return
     t.announce(Level.CRITICAL, f"Reintegration failed: {reason}")
     leave(t, Cause.LOCAL_FAULT)

@@ -45,11 +45,14 @@ def joined(t: Turn, epoch: int) -> None:
 
 def resync_failed(t: Turn, epoch: int, reason: str) -> None:
     s = t.s
-    if epoch < s.solo_epoch:
+    if not s.serving or epoch < s.solo_epoch:
         return
     s.allowed = None
     if s.link in BOUND:
         replica_lost(t, epoch, reason)
+    elif s.told_resync != reason:
+        s.told_resync = reason
+        t.announce(Level.EVENT, f"The reintegration of the other node failed: {reason}")
 
 
 def gate_stale(t: Turn, epoch: int) -> None:
@@ -68,6 +71,7 @@ def gate_stale(t: Turn, epoch: int) -> None:
 def pair(t: Turn) -> None:
     """ALONE to PRIM."""
     s = t.s
+    s.told_resync = ""
     s.link = Link.PAIRED
     s.allowed = None
     s.dozing_since = None

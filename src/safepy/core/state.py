@@ -205,5 +205,6 @@ class ModuleState:
     told_remote: str = ""
     told_wait: str = ""
     told_split: bool = False
+    told_resync: str = ""
     told_resources: tuple[tuple[str, str], ...] = ()
     told_shown: tuple[object, ...] = ()

@@ -31,6 +31,8 @@ from safepy.worker.common import Context, hello, in_thread
 from safepy.worker.telling import ProgressLog
 
 REDIAL_S = 0.5
+#: The wait doubles so often at most when synchronisations fail one after the other (a full disk).
+REDIAL_DOUBLINGS = 4
 TRANSFER_TIMEOUT_S = 150.0
 
 
@@ -53,6 +55,7 @@ class Following:
         self._told: ProgressLog | None = None
         self._closed = False
         self._last_refusal = ""
+        self._failures = 0
         self._dial()
 
     # -- the stream ----------------------------------------
@@ -106,7 +109,8 @@ class Following:
             return
         self._context.report(messages.SourceLost(self.epoch, reason))
         if self._secondary is None:
-            self._redial = self._loop.call_later(REDIAL_S, self._dial)
+            wait_s = REDIAL_S * 2 ** min(self._failures, REDIAL_DOUBLINGS)
+            self._redial = self._loop.call_later(wait_s, self._dial)
 
     # -- messages ----------------------------------------
 
@@ -132,6 +136,7 @@ class Following:
             case wire.SyncProgress():
                 self._progress_told(message)
             case wire.SyncFailed(reason, fatal):
+                self._failures += 1
                 self._context.report(messages.ResyncFailed(self.epoch, reason, fatal))
                 self._drop(reason)
             case wire.Adopt(epoch, gen, base, history):
@@ -165,7 +170,7 @@ class Following:
             hello(self._setup, self.epoch, "transfer", stream_id),
             transfers,
             aside,
-            self._sync_failed,
+            self._transfer_failed,
         )
 
         self._told = ProgressLog(self._say, self._loop.now_s)
@@ -180,6 +185,12 @@ class Following:
     def _say(self, level: str, text: str) -> None:
         self._context.log("reintegre", level, text)
 
+    def _transfer_failed(self, error: SafekitError | OSError) -> None:
+        """The first of the threads that failed; the stream ends soon, and with it this try."""
+        if not isinstance(error, PeerError):
+            self._failures += 1
+        self._sync_failed(str(error), bool(getattr(error, "fatal", False)))
+
     def _sync_failed(self, reason: str, fatal: bool) -> None:
         self._send(wire.SyncFailed(reason, fatal))
         self._context.report(messages.ResyncFailed(self.epoch, reason, fatal))
@@ -191,6 +202,7 @@ class Following:
 
         def then(error: str) -> None:
             if error:
+                self._failures += 1
                 self._sync_failed(f"flush of the replicated directories failed: {error}", False)
                 self._drop(error)
             else:
@@ -303,13 +315,13 @@ class Transfers:
         hello: Hello,
         count: int,
         aside: Aside | None,
-        on_failed: Callable[[str, bool], None],
+        on_failed: Callable[[SafekitError | OSError], None],
     ) -> None:
         self._context = context
         self._hello = hello
         self._on_failed = on_failed
         self._aside = aside
-        self._closed = False
+        self._closed = self._told = False
         self._streams: list[BlockingStream] = []
         self._lock = threading.Lock()
         for number in range(count):
@@ -352,9 +364,11 @@ class Transfers:
             finally:
                 stream.shutdown()
         except (SafekitError, OSError) as error:
-            reason, fatal = str(error), bool(getattr(error, "fatal", False))
-            self._context.loop.post(lambda: self._failed(reason, fatal))
+            cause = error
+            self._context.loop.post(lambda: self._failed(cause))
 
-    def _failed(self, reason: str, fatal: bool) -> None:
-        if not self._closed:
-            self._on_failed(reason, fatal)
+    def _failed(self, error: SafekitError | OSError) -> None:
+        """The first failure counts; the others follow from it."""
+        if not self._closed and not self._told:
+            self._told = True
+            self._on_failed(error)

@@ -50,3 +50,25 @@ def test_a_worker_that_died_too_often_is_not_replaced_and_the_directory_is_free(
     node.wait(5.0)
     assert node.state.state is State.STOP
     assert node.commands(c.Uncover)
+
+
+def test_why_a_reintegration_fails_is_said_once_on_each_node() -> None:
+    node = pair()
+    node.happen(e.ReplicaLost(node.state.record.epoch, "gone"))
+    node.wait(30.0)
+    assert node.state.state is State.ALONE
+    for _ in range(3):
+        node.happen(e.ResyncFailed(node.state.record.epoch, "f: No space left on device (ENOSPC)"))
+    assert [text for text in node.texts() if "No space left" in text] == [
+        "The reintegration of the other node failed: f: No space left on device (ENOSPC)"
+    ]
+    follower = Node()
+    follower.happen(e.ActionRequested("start", "root"))
+    follower.hear(State.ALONE, node.state.record)
+    follower.hear(State.ALONE, node.state.record)
+    assert follower.state.state is State.SECOND
+    for _ in range(3):
+        follower.happen(e.ResyncFailed(follower.state.follow_epoch, "f: ENOSPC"))
+    assert [text for text in follower.texts() if "ENOSPC" in text] == [
+        "Reintegration failed, it is tried again: f: ENOSPC"
+    ]
