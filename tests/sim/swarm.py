@@ -159,6 +159,7 @@ class Day:
     def disk_full(self, node: Node) -> bool:
         if node.state is None or node.state.serving:
             return False
+        self.cluster.fails(node, power=False)
         node.disk_full, node.full_means = True, Disk.OUTDATED
         self._later(1.0, 6.0, lambda: setattr(node, "disk_full", False))
         return True
