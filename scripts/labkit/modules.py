@@ -16,7 +16,8 @@ USERCONFIG = """\
 <?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE safe>
 <safe>
-  <service mode="mirror" defaultprim="{defaultprim}" failover="{failover}">
+  <service mode="mirror" defaultprim="{defaultprim}" failover="{failover}"
+           loop_interval="{loop_interval}">
     <heart pulse="{pulse}" timeout="{timeout}">
 {heartbeats}
     </heart>
@@ -39,6 +40,7 @@ def userconfig(
     acknowledge: str = "second",
     defaultprim: str = "alone",
     failover: str = "on",
+    loop_interval: str = "24",
 ) -> str:
     """A userconfig.xml in the fast profile that replicates `directory`, watching `process`."""
     names = [f'      <heartbeat name="lan{lan}"{_flow(lan)}/>' for lan in range(1, lans + 1)]
@@ -53,6 +55,7 @@ def userconfig(
     return USERCONFIG.format(
         defaultprim=defaultprim,
         failover=failover,
+        loop_interval=loop_interval,
         pulse=PULSE_MS,
         timeout=TIMEOUT_MS,
         heartbeats="\n".join(names),
@@ -132,7 +135,7 @@ safekit printe "PostgreSQL does not stop"
 """
 
 
-def install_postgres(lab: Lab, module: str = "pg") -> None:
+def install_postgres(lab: Lab, module: str = "pg", **settings: str) -> None:
     binaries = str(postgres_bin())
     values = {"bin": binaries, "data": PG_DATA}
     scripts = {
@@ -142,7 +145,7 @@ def install_postgres(lab: Lab, module: str = "pg") -> None:
     }
     for node in lab.nodes.values():
         node.shell(f"install -d {PG_DIRECTORY}; install -d -o postgres /var/log/postgresql")
-    install(lab, module, userconfig(PG_DIRECTORY, process="postgres"), scripts)
+    install(lab, module, userconfig(PG_DIRECTORY, process="postgres", **settings), scripts)
 
 
 def create_database(lab: Lab, node: str) -> None:

@@ -15,7 +15,8 @@ from labkit.lab import Lab
 from labkit.procs import LabError
 from labkit.safekit import report
 
-NAME = "e2e"
+#: Another name lets a second run stand beside the first one.
+NAME = os.environ.get("SAFEPY_LAB_NAME", "e2e")
 #: Set it to look at the nodes after a failure; the next run clears them away.
 KEEP = "SAFEPY_KEEP_LAB"
 
