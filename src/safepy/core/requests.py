@@ -47,7 +47,7 @@ def _level(event: ActionRequested) -> Level:
 
 
 def _sentence(event: ActionRequested) -> str:
-    if event.who in ("automatically", "at boot time"):
+    if event.who == "automatically" or event.who.startswith("at "):
         return f"Action {event.action} called {event.who}"
     return f"Action {event.action} called by {event.who}"
 
