@@ -172,3 +172,5 @@ class Snapshot:
     resources: tuple[tuple[str, str, float], ...] = ()
     progress: Progress | None = None
     lanes: tuple[tuple[str, bool], ...] = ()
+    #: Sentences about what is wrong around the module and is no state of it.
+    notes: tuple[str, ...] = ()

@@ -64,13 +64,21 @@ class AdminServer:
         self._gid: int | None = None
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task[None]] = set()
+        self._open = asyncio.Event()
 
-    async def start(self) -> None:
-        """The socket accepts commands.
+    def open(self) -> None:
+        """Answer, also what came since `start` with `hold`."""
+        self._open.set()
+
+    async def start(self, hold: bool = False) -> None:
+        """The socket accepts commands. `hold`: they wait for `open`, so that nobody is told of a
+        module that is just being brought up that it does not exist.
 
         Raises:
             LocalFault: the folder cannot be made safe, or another daemon answers there.
         """
+        if not hold:
+            self.open()
         try:
             self._gid = grp.getgrnam(self._group).gr_gid if self._group else None
         except KeyError:
@@ -109,6 +117,7 @@ class AdminServer:
             while True:
                 async with asyncio.timeout(IDLE_S):
                     line = await reader.readuntil(b"\n")
+                await self._open.wait()
                 await _send(writer, await self._answer(line, caller))
         except SafekitError as refusal:
             with contextlib.suppress(OSError, TimeoutError):

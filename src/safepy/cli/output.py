@@ -79,6 +79,7 @@ def snapshot_lines(snapshot: Snapshot, verbose: bool, now: float) -> list[str]:
         rows.append(("waits for", snapshot.waiting_for))
     if snapshot.remedy:
         rows.append(("to end it", snapshot.remedy))
+    rows += [("note", note) for note in snapshot.notes]
     lines = [head, *table(rows, "  ")]
     if verbose:
         lines += _details(snapshot)

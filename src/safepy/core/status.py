@@ -9,9 +9,11 @@ from .state import FROZEN, Link, ModuleState
 from .turn import status_of
 
 
-def snapshot(state: ModuleState, wall_now: float) -> Snapshot:
-    """What people see. `wall_now` is wall-clock seconds, for display only."""
-    peer_lost = state.now >= links.lost_at(state.links, state.replica_heard_at)
+def snapshot(state: ModuleState, wall_now: float, now: float | None = None) -> Snapshot:
+    """What people see. `wall_now` is wall-clock seconds, for display only; `now` the time of the
+    core's clock, by default that of the last step."""
+    now = state.now if now is None else now
+    peer_lost = now >= links.lost_at(state.links, state.replica_heard_at)
     peer = None if peer_lost else state.peer
     return Snapshot(
         module=state.params.module,
@@ -20,7 +22,7 @@ def snapshot(state: ModuleState, wall_now: float) -> Snapshot:
         state=state.state,
         status=status_of(state),
         reason=_reason(state),
-        since=wall_now - (state.now - state.since),
+        since=wall_now - (now - state.since),
         peer_state="UNKNOWN" if peer is None else peer.state.value,
         peer_status="" if peer is None else peer.status.value,
         waiting_for=_waiting_for(state),

@@ -10,16 +10,22 @@ from safepy.core.events import BeatReceived, Event, LaneAddress
 from safepy.errors import PeerError
 from safepy.model import Beat
 from safepy.net.lanes import Lane, LaneEnds
-from safepy.wire.heartbeat import Opener, Sealer
+from safepy.wire.heartbeat import ForeignKey, Opener, Sealer
 
 _COMPLAIN_EVERY_S = 60.0
+#: A lane on which the other node was understood so lately has no trouble with keys: who sends
+#: noise under its address shall not be able to make us say so.
+_UNDERSTOOD_S = 10.0
 
 log = logging.getLogger(__name__)
 
 
 class Beats:
     """`ends` are the lanes in the order of the configuration: the place in it is the number of
-    the lane on the wire. A lane is known by its ident."""
+    the lane on the wire. A lane is known by its ident.
+
+    `on_trouble` is told a sentence when something about a lane is wrong that an administrator
+    must mend, and "" when that is over; `troubles` holds what is wrong now, by lane."""
 
     def __init__(
         self,
@@ -28,11 +34,15 @@ class Beats:
         sealer: Sealer,
         opener: Opener,
         post: Callable[[Event], None],
+        on_trouble: Callable[[str], None],
     ) -> None:
         self._module = module
         self._sealer = sealer
         self._opener = opener
         self._post = post
+        self._on_trouble = on_trouble
+        self.troubles: dict[str, str] = {}
+        self._understood_s: dict[str, float] = {}
         self._complained_s = -_COMPLAIN_EVERY_S
         self._numbers = {end.name: number for number, end in enumerate(ends)}
         self.lanes = {end.name: self._lane(end) for end in ends}
@@ -50,19 +60,42 @@ class Beats:
         name = ends.name
 
         def address(present: bool) -> None:
+            self._trouble(name, "" if present else lane.fault)
             self._post(LaneAddress(name, present))
 
-        return Lane(ends, lambda datagram: self._received(name, datagram), address)
+        lane = Lane(ends, lambda datagram: self._received(name, datagram), address)
+        return lane
 
     def _received(self, name: str, datagram: bytes) -> None:
         try:
             beat = self._opener.open(self._numbers[name], datagram)
         except PeerError as error:
+            if isinstance(error, ForeignKey):
+                self._foreign_key(name)
             counters = self.lanes[name].counters
             counters.malformed += 1
             self._complain(name, error, counters.malformed)
         else:
+            self._understood_s[name] = asyncio.get_running_loop().time()
+            self._trouble(name, "")
             self._post(BeatReceived(name, beat))
+
+    def _foreign_key(self, name: str) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._understood_s.get(name, float("-inf")) >= _UNDERSTOOD_S:
+            self._trouble(
+                name,
+                f"Heartbeat {name}: what {self.lanes[name].ends.peer} sends was not made with "
+                "the cluster key of this node; compare the fingerprints of both: safekit cluster "
+                "confinfo",
+            )
+
+    def _trouble(self, name: str, text: str) -> None:
+        if text != self.troubles.get(name, ""):
+            self.troubles.pop(name, None)
+            if text:
+                self.troubles[name] = text
+            self._on_trouble(text)
 
     def _complain(self, name: str, error: PeerError, count: int) -> None:
         """Once a minute at most: the network decides how often this happens (protocol S3)."""

@@ -79,11 +79,12 @@ class Daemon:
             node.on_site = probe.renew
             server = AdminServer(manager, str(self._paths.control_socket), _admin_group())
             # First the socket: a second daemon finds it taken before it touches anything.
-            await server.start()
+            await server.start(hold=True)
             tasks.create_task(probe.run(), name="probe")
             tasks.create_task(self._tell_manager(node), name="notify")
             tasks.create_task(self._reloading(node), name="reload")
             await node.begin()
+            server.open()
             self._notifier.ready()
             log.info("safeadmin %s is ready", __version__)
             await self._stop.wait()

@@ -185,7 +185,7 @@ class ModuleManager(Installing, Clustering):
 
     async def get_resource(self, module: str, name: str) -> str:
         """The value. Raises RequestRefused if the resource was never set."""
-        for known, value, _ in self._node.get(module).snapshot.resources:
+        for known, value, _ in self._node.get(module).look().resources:
             if known == name:
                 return value
         raise RequestRefused(f"resource {name} of module {module} is not known")

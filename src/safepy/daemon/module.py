@@ -43,6 +43,8 @@ RFS_PORT_STEP = 4
 #: A resource: the boot id in which the module was started, or "no".
 STARTED = "heart.started"
 NOT_STARTED = "no"
+#: Classes of resources that this run has to test anew.
+TESTED = ("heartbeat", "heartbeatlocaladdr", "proc")
 WORKER_ARGV = (sys.executable, "-m", "safepy.worker")
 
 
@@ -117,6 +119,7 @@ class Module:
         self.resources = Resources(str(paths.resource_db))
         #: What an earlier daemon noted (`boot.wanted_by`).
         self.started_before = self.resources.get(STARTED) or ""
+        self._begin_resources()
         self.scripts = ModuleScripts(runner, site.paths, paths, config.user, self.voice)
         self.checker = ProcessChecker(config.errd, self._process_down, self._process_state)
         params = self._params(cluster)
@@ -126,6 +129,7 @@ class Module:
             Sealer(key, self.name, plan.node, params.session),
             Opener(key, self.name, plan.peer),
             self.post,
+            self._lane_trouble,
         )
         self.trees = trees_of(paths, config)
         self.worker: WorkerLink | None = None
@@ -182,6 +186,10 @@ class Module:
     def enable(self, checker_class: str, on: bool) -> None:
         """Watch, or do not watch any more, the processes of a class."""
         (self.watched.add if on else self.watched.discard)(checker_class)
+        if not on:
+            for proc in self.plan.config.errd.procs:
+                if proc.checker_class == checker_class:
+                    self.resources.set(f"proc.{proc.name}", "init", "errd")
         self.checker.enable(checker_class, on)
 
     def publish(self) -> None:
@@ -191,6 +199,11 @@ class Module:
         self.version += 1
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def look(self) -> Snapshot:
+        """What is true now. `snapshot` is what the last change showed: enough for the probe, but
+        a resource that a checker set since is not in it."""
+        return self._take_snapshot()
 
     async def newer(self, version: int, timeout_s: float) -> tuple[int, Snapshot]:
         """The snapshot once it is newer than `version`, or the present one after `timeout_s`."""
@@ -245,7 +258,8 @@ class Module:
             self.resources.set(STARTED, started, "safeadmin", log=False)
 
     def _take_snapshot(self) -> Snapshot:
-        snapshot = status.snapshot(self._runtime.state, self._clock.wall())
+        clock = self._clock
+        snapshot = status.snapshot(self._runtime.state, clock.wall(), clock.boottime())
         resources = {entry[0]: entry for entry in snapshot.resources}
         for resource in self.resources.all():
             resources[resource.name] = (resource.name, resource.value, resource.time_s)
@@ -253,7 +267,27 @@ class Module:
             snapshot,
             resources=tuple(resources[name] for name in sorted(resources)),
             progress=None if self.worker is None else self.worker.progress,
+            notes=tuple(self.beats.troubles.values()),
         )
+
+    def _begin_resources(self) -> None:
+        """What an earlier run knew of lanes, processes and the other node is old, and what the
+        configuration names no more is gone (reference 12: `init` = not tested yet)."""
+        fresh = {f"proc.{proc.name}": "init" for proc in self.plan.config.errd.procs}
+        for ends in self.plan.lanes:
+            fresh |= {f"heartbeat.{ends.name}": "init", f"heartbeatlocaladdr.{ends.name}": "init"}
+        for resource in self.resources.all():
+            tested = resource.name.partition(".")[0] in TESTED
+            if tested and resource.name not in fresh:
+                self.resources.drop(resource.name)
+        for name, value in {**fresh, "state.remote": "UNKNOWN"}.items():
+            self.resources.set(name, value, "heart", log=False)
+
+    def _lane_trouble(self, text: str) -> None:
+        """Said in the log, and shown in the state until it is over; "": it is over."""
+        if text:
+            self.voice.say("heart", Level.CRITICAL, text)
+        self.publish()
 
     def _params(self, cluster: Cluster) -> Params:
         config = self.plan.config

@@ -67,6 +67,8 @@ class Node:
         if name in self.faults:
             raise self.faults[name]
         if name in folders.installed(self.paths):
+            if folders.is_configured(self.paths.module(name)):
+                raise RequestRefused(f"module {name} is just being brought up", "try again")
             raise RequestRefused(f"module {name} is not configured", f"safekit config -m {name}")
         raise RequestRefused(f"module {name} is not installed", "safekit module list")
 
@@ -75,7 +77,7 @@ class Node:
         reason."""
         fault = self.faults.get(name)
         if fault is None:
-            return self.get(name).snapshot
+            return self.get(name).look()
         return Snapshot(
             module=name,
             node=self.site.node,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
-import logging
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,8 +19,6 @@ from asyncio_dgram.aio import DatagramServer
 
 SEND_LIMIT_S = 1.0
 _ADDRESS_POLL_S = 1.0
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +57,8 @@ class Lane:
     ) -> None:
         self.ends = ends
         self.counters = LaneCounters()
+        #: Why the local end cannot be used now, in a sentence; "" when it can.
+        self.fault = ""
         self._on_datagram = on_datagram
         self._on_address = on_address
         self._address_poll_s = address_poll_s
@@ -98,15 +97,12 @@ class Lane:
             bound.bind((self.ends.local, self.ends.port))
         except OSError as error:
             bound.close()
-            if self._present is not False:
-                log.warning(
-                    "lane %s: %s port %d cannot be used: %s",
-                    self.ends.name,
-                    self.ends.local,
-                    self.ends.port,
-                    error.strerror,
-                )
+            self.fault = (
+                f"Heartbeat {self.ends.name}: UDP port {self.ends.port} of {self.ends.local} "
+                f"cannot be used: {error.strerror}"
+            )
             return None
+        self.fault = ""
         stream = await asyncio_dgram.from_socket(bound)
         assert isinstance(stream, DatagramServer), "the socket is not connected"
         return stream

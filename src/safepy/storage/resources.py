@@ -87,6 +87,15 @@ class Resources:
         self._database.submit(job)
         return changed
 
+    def drop(self, name: str) -> None:
+        """Forget a resource that does not exist any more; its history stays."""
+
+        def job(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM current WHERE name=?", (name,))
+
+        if self._values.pop(name, None) is not None:
+            self._database.submit(job)
+
     def flush(self, timeout_s: float = 5.0) -> bool:
         return self._database.flush(timeout_s)
 

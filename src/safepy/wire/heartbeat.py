@@ -36,6 +36,11 @@ _ENCODE = msgspec.msgpack.Encoder().encode
 _DECODER = msgspec.msgpack.Decoder(Beat)
 
 
+class ForeignKey(PeerError):
+    """It looks like a heartbeat, but was not sealed with our key: noise, or another cluster key
+    over there."""
+
+
 class Sealer:
     """Seals the beats of one run of one node. `session` is 32 hexadecimal digits."""
 
@@ -83,7 +88,7 @@ class Opener:
         try:
             body = cipher.decrypt(_nonce(lane, counter), sealed, header)
         except InvalidTag:
-            raise PeerError("heartbeat that is not authentic") from None
+            raise ForeignKey("heartbeat that is not authentic") from None
         if not known:
             self._remember(session, cipher)
         return _decode(body, session, counter, self._sender)

@@ -310,3 +310,19 @@ def test_an_answer_of_another_program_is_refused(tmp_path: Path) -> None:
         with pytest.raises(RequestRefused, match="another version"):
             Client(where).call("modules")
         thread.join(5)
+
+
+async def test_commands_wait_for_a_daemon_that_is_being_started(
+    manager: FakeManager, tmp_path: Path
+) -> None:
+    where = str(tmp_path / "run" / "safeadmin.sock")
+    server = AdminServer(manager, where)
+    await server.start(hold=True)
+    try:
+        asked = asyncio.create_task(asyncio.to_thread(Client(where).call, "state", "demo"))
+        done, _ = await asyncio.wait([asked], timeout=0.3)
+        assert not done
+        server.open()
+        assert (await asyncio.wait_for(asked, 5))[0].state == "PRIM"
+    finally:
+        await server.close()
