@@ -117,6 +117,19 @@ def test_a_lost_secondary_holds_writers_until_the_daemon_has_decided(pair: Pair)
     assert (a.public / "late").read_bytes() == b"held"
 
 
+def test_a_secondary_left_behind_by_the_heartbeats_loses_its_stream(pair: Pair) -> None:
+    a, b = pair.worker("a"), pair.worker("b")
+    epoch = pair_up(a, b)
+    a.send(messages.CloseGate(epoch))
+    job = Job(lambda: (a.public / "late").write_bytes(b"held"))
+    a.pump(0.3)
+    assert job.is_alive()
+    deadline_s = time.clock_gettime(time.CLOCK_BOOTTIME) + 3600
+    a.send(messages.ReleaseHeld(epoch + 1, deadline_s))
+    job.finish(a)
+    b.wait(lambda r: isinstance(r, messages.SourceLost))
+
+
 def test_the_secondary_serves_what_was_acknowledged_when_the_primary_dies(pair: Pair) -> None:
     a, b = pair.worker("a"), pair.worker("b")
     epoch = pair_up(a, b)

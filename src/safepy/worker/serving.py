@@ -112,9 +112,17 @@ class Serving:
         self.gate.close()
 
     def release(self, order: messages.ReleaseHeld) -> None:
-        """Go on ALONE: what was held is answered with success (the record is durable)."""
+        """Go on ALONE: what was held is answered with success (the record is durable).
+
+        The heartbeats may have told of the loss while the stream still seems to live: it goes,
+        or its traffic would tell the other node that this one is in sync with it."""
         self.epoch = order.epoch
         self._joined = self._joining = False
+        self._join = None
+        if self._sync is not None:
+            self._sync.close()
+            self._sync = None
+        self._close_live()
         self.gate.open(Gate.ALONE, order.epoch, order.deadline_boottime_s)
         self.primary.release()
 
