@@ -246,3 +246,22 @@ def test_a_broken_synchronisation_begins_again_by_itself(pair: Pair) -> None:
     second.step(lambda n: messages.Follow(n, 1, False))
     join(a, second, 1)
     assert picture(a.public) == picture(second.public)
+
+
+def test_numbers_that_no_file_system_keeps_end_no_worker(pair: Pair) -> None:
+    a, b = pair.worker("a"), pair.worker("b")
+    pair_up(a, b)
+
+    def work() -> None:
+        path = a.public / "f"
+        path.write_bytes(b"x")
+        fd = os.open(path, os.O_RDWR)
+        for offset in (-1, -(1 << 63)):
+            with pytest.raises(OSError, match="No such device or address"):
+                os.lseek(fd, offset, os.SEEK_DATA)
+        for time_ns in (10**23, -(10**23), (1 << 62) * 10**9):
+            os.utime(path, ns=(time_ns, time_ns))
+        os.close(fd)
+
+    Job(work).finish(a, b)
+    assert picture(a.public) == picture(b.public)

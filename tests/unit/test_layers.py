@@ -52,6 +52,7 @@ LONG_FILES: dict[str, str] = {
     "core.serving": "the life of a leading node from taking the lead to losing it",
     "dataplane.resync.target": "one end of one conversation, message by message",
     "dataplane.resync.transfer": "the other end of it",
+    "fuse.operations": "one short method for each request of the kernel, and their table",
 }
 
 

@@ -38,6 +38,7 @@ _PERMISSIONS = 0o7777
 _HIDDEN_XATTR = b"trusted.safekit"
 _ACL_XATTR = b"system.posix_acl_"
 _DT_DIR = 4
+_RENAME_WHITEOUT = 4
 _UNKNOWN_INODE = 0xFFFFFFFF
 
 
@@ -130,6 +131,13 @@ class Filesystem:
     def _setattr(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
         asked = protocol.setattr_(body)
         valid = asked.valid
+        if not valid & protocol.FATTR_ANY and uid and node in self._set_id:
+            # chown(-1, -1), or the kernel before a write that drops the bits, which says so by
+            # itself. A chown may drop them for the owner alone.
+            st = self._tree.stat(node)
+            if uid != st.st_uid:
+                self._attributes(unique, node, st)
+                return
         atime_ns, mtime_ns = asked.atime_ns, asked.mtime_ns
         if valid & (protocol.FATTR_ATIME_NOW | protocol.FATTR_MTIME_NOW):
             now_ns = time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
@@ -233,14 +241,24 @@ class Filesystem:
         self._modify(ops.Rmdir(node, protocol.name(body)), partial(self._done, unique))
 
     def _rename(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
-        self._move(unique, node, protocol.rename(body))
+        self._move(unique, node, uid, gid, protocol.rename(body))
 
     def _rename2(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
-        self._move(unique, node, protocol.rename2(body))
+        self._move(unique, node, uid, gid, protocol.rename2(body))
 
-    def _move(self, unique: int, node: int, asked: protocol.RenameIn) -> None:
-        op = ops.Rename(node, asked.name, asked.new_parent, asked.new_name, asked.flags)
-        self._modify(op, partial(self._done, unique))
+    def _move(self, unique: int, node: int, uid: int, gid: int, asked: protocol.RenameIn) -> None:
+        names = (asked.name, asked.new_parent, asked.new_name)
+        op = ops.Rename(node, *names, asked.flags, uid=uid, gid=gid)
+        done = partial(self._done, unique)
+        if asked.flags & _RENAME_WHITEOUT:
+            done = partial(self._whiteout_done, unique, node, asked.new_parent)
+        self._modify(op, done)
+
+    def _whiteout_done(self, unique: int, parent: int, into: int, number: int, _: object) -> None:
+        if number:  # ext4 has stamped the directories by then, which the kernel does not expect
+            self._send(replies.attributes_changed(parent))
+            self._send(replies.attributes_changed(into))
+        self._fail(unique, number)
 
     def _forget(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
         self._drop(node, protocol.forget(body))

@@ -51,10 +51,15 @@ FATTR_MTIME = 1 << 5
 FATTR_ATIME_NOW = 1 << 7
 FATTR_MTIME_NOW = 1 << 8
 FATTR_KILL_SUIDGID = 1 << 11
+#: Everything that SETATTR can change.
+FATTR_ANY = 0x3F | FATTR_KILL_SUIDGID
 
 WRITE_KILL_SUIDGID = 1 << 2
 FSYNC_DATA_ONLY = 1 << 0
 SETXATTR_ACL_KILL_SGID = 1 << 0
+
+_TIME_MIN_NS = -(1 << 63)
+_TIME_MAX_NS = (1 << 64) - 1
 
 HEADER = Struct("<IIQQIIIHH")
 HEADER_BYTES = HEADER.size
@@ -76,7 +81,7 @@ _FSYNC = Struct("<QII")
 _SETXATTR = Struct("<II")
 _SETXATTR_EXT = Struct("<IIII")
 _FALLOCATE = Struct("<QQQII")
-_LSEEK = Struct("<QQII")
+_LSEEK = Struct("<QqII")
 
 _WRITE_BYTES = _WRITE.size
 
@@ -207,8 +212,8 @@ def setattr_(body: memoryview) -> SetAttrIn:
     return SetAttrIn(
         valid,
         size,
-        atime_s * 1_000_000_000 + atime_ns,
-        mtime_s * 1_000_000_000 + mtime_ns,
+        _time_ns(atime_s, atime_ns),
+        _time_ns(mtime_s, mtime_ns),
         mode,
         uid,
         gid,
@@ -319,7 +324,7 @@ def fallocate(body: memoryview) -> FallocateIn:
 
 
 def lseek(body: memoryview) -> tuple[int, int]:
-    """(offset, whence)."""
+    """(offset, whence). The offset may be negative: nobody has looked at it yet."""
     _, offset, whence, _ = _take(_LSEEK, body)
     return offset, whence
 
@@ -328,6 +333,12 @@ def _take(layout: Struct, body: memoryview) -> tuple[int, ...]:
     if len(body) < layout.size:
         raise ProtocolError(f"a FUSE request's body of {len(body)} bytes, {layout.size} expected")
     return layout.unpack_from(body)
+
+
+def _time_ns(seconds: int, ns: int) -> int:
+    """A time as one number. The kernel lets any second pass; no file system of today keeps what
+    lies outside of these bounds, and the peer's message has 64 bits for it."""
+    return max(_TIME_MIN_NS, min(seconds * 1_000_000_000 + ns, _TIME_MAX_NS))
 
 
 def _strings(body: memoryview, start: int, count: int) -> list[bytes]:

@@ -133,7 +133,7 @@ class Changes:
         if op.size is not None:
             os.ftruncate(objects.writable(found), op.size)
         target = objects.target(found)
-        if op.uid is not None or op.gid is not None:
+        if op.uid is not None or op.gid is not None or _changes_nothing(op):
             os.chown(target, -1 if op.uid is None else op.uid, -1 if op.gid is None else op.gid)
         if op.kill_priv:
             self.kill_privileges(found)
@@ -291,7 +291,7 @@ class Changes:
             if victim is not None and op.flags & syscalls.RENAME_EXCHANGE:
                 objects.attach(victim, parent, name)
         if op.flags & syscalls.RENAME_WHITEOUT:
-            _stamp_whiteout(parent.fd, name)
+            _finish_whiteout(parent.fd, name, op.uid, op.gid)
         return None, (op.parent, op.new_parent)
 
 
@@ -319,6 +319,12 @@ def _owned(fd: int, name: bytes, dir_fd: int, uid: int, gid: int) -> os.stat_res
     return _status(fd, name, dir_fd)
 
 
+def _changes_nothing(op: SetAttr) -> bool:
+    """chown(-1, -1) comes as this; file systems stamp the object and drop set-id bits."""
+    times = op.atime_ns, op.mtime_ns
+    return times == (None, None) and op.mode is None and op.size is None and not op.kill_priv
+
+
 def _set_mode(target: int | str, mode: int) -> None:
     os.chmod(target, mode)
 
@@ -332,8 +338,9 @@ def _remove(name: bytes, dir_fd: int, directory: bool) -> None:
     os.rmdir(name, dir_fd=dir_fd) if directory else os.unlink(name, dir_fd=dir_fd)
 
 
-def _stamp_whiteout(dir_fd: int, name: bytes) -> None:
+def _finish_whiteout(dir_fd: int, name: bytes, uid: int, gid: int) -> None:
     """A whiteout has no handle, so no stamp: it gets the same time on both nodes, the epoch."""
+    _owned(-1, name, dir_fd, uid, gid)
     os.utime(name, ns=(0, 0), dir_fd=dir_fd, follow_symlinks=False)
 
 

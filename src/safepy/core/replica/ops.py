@@ -128,7 +128,8 @@ class Rmdir(Op, frozen=True, tag=11):
 
 
 class Rename(Op, frozen=True, tag=12):
-    """`flags` as of renameat2(2): NOREPLACE, EXCHANGE, WHITEOUT."""
+    """`flags` as of renameat2(2): NOREPLACE, EXCHANGE, WHITEOUT. `uid` and `gid` are the owner of
+    a whiteout."""
 
     parent: int
     name: bytes
@@ -136,6 +137,8 @@ class Rename(Op, frozen=True, tag=12):
     new_name: bytes
     flags: int
     stamps: Stamps = ()
+    uid: int = 0
+    gid: int = 0
 
 
 class SetXattr(Op, frozen=True, tag=13):
