@@ -126,16 +126,15 @@ def uninstall(paths: ModulePaths, backup: Path) -> None:
 
 
 def installed(paths: Paths) -> tuple[str, ...]:
-    """The names of the installed modules, sorted."""
-    if not paths.modules.is_dir():
-        return ()
-    return tuple(
-        sorted(
-            entry.name
-            for entry in paths.modules.iterdir()
-            if entry.joinpath(*USERCONFIG).is_file() and _allowed(entry.name)
-        )
-    )
+    """The names of the installed modules, sorted. One that is configured counts, whatever an
+    administrator did to the folder that is edited: it may run, and its directories are closed."""
+    found = {entry.parent.parent.name for entry in paths.modules.glob("/".join(("*", *USERCONFIG)))}
+    found |= {
+        entry.name
+        for entry in paths.private_modules.glob("*")
+        if _allowed(entry.name) and is_configured(paths.module(entry.name))
+    }
+    return tuple(sorted(name for name in found if _allowed(name)))
 
 
 def _allowed(name: str) -> bool:

@@ -16,6 +16,7 @@ from safepy.model import Active, Disk, PeerView, Record, State
 WAIT_FOR_REMOTE = (
     "Data may be not uptodate for replicated directories (wait for the start of the remote server)"
 )
+NEVER_SYNCHRONISED = "no data was ever synchronised here"
 
 
 class Verdict(StrEnum):
@@ -231,7 +232,7 @@ def decide(s: Situation) -> Decision:
     if peer is not None:
         sentence = misfit(s.record, peer)
         if sentence:
-            return Decision(Verdict.WAIT, "D0", sentence, blocked=True)
+            return Decision(Verdict.WAIT, "D0", sentence, blocked=True, remedy="cluster")
     if s.uncertain:
         return Decision(Verdict.WAIT, "", "the other node has just restarted")
     if s.wish == "prim":
@@ -314,7 +315,13 @@ def _peer_leads(s: Situation, peer: PeerView) -> Decision:
         return Decision(Verdict.WAIT, "", "the other node is starting or settling as primary")
     meeting = reunion(s.record, s.lost_volatile, peer, s.defaultprim)
     if peer.record.disk is not Disk.UPTODATE:
-        return Decision(Verdict.WAIT, meeting.row, "the other node serves without data", True)
+        return Decision(
+            Verdict.WAIT,
+            meeting.row,
+            "the other node serves without data",
+            blocked=True,
+            remedy="stopstart there",
+        )
     relation = _relation(s.record, peer.record) if s.record.gen else "D2"
     ours_is_newer = s.record.gen != peer.record.gen and peer.record.gen in ancestors(s.record)
     if s.wish != "second":
@@ -364,10 +371,7 @@ def _nobody_heard(s: Situation) -> Decision:
 
 
 def _wait_for_remote(s: Situation, row: str) -> Decision:
-    if s.record.disk is Disk.UNCONFIGURED:
-        sentence = "no data was ever synchronised here"
-    else:
-        sentence = WAIT_FOR_REMOTE
+    sentence = NEVER_SYNCHRONISED if s.record.disk is Disk.UNCONFIGURED else WAIT_FOR_REMOTE
     remedy = "prim" if s.record.disk is not Disk.INCONSISTENT else ""
     return Decision(Verdict.WAIT, row, sentence, blocked=True, remedy=remedy)
 

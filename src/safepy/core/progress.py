@@ -151,17 +151,28 @@ def _work(t: Turn, step: Work) -> bool:
     return True
 
 
+#: What people read when a step fails.
+_FAILED = {
+    Work.COVER: "The replicated directories cannot be taken over",
+    Work.START_WORKER: "The replication process cannot be started",
+    Work.SERVE: "The replicated directories cannot be served",
+    Work.DEMOTE: "The replicated directories are not released",
+    Work.STOP_WORKER: "The replication process does not end",
+    Work.UNCOVER: "The replicated directories are not released",
+}
+
+
 def _worked(t: Turn, step: Work, event: StepDone) -> None:
     """What a result of the worker or the mounts means."""
     s = t.s
     match step:
         case Work.COVER | Work.SERVE:
             if not event.ok:
-                stopping.local_fault(t, f"{step.value} failed: {event.detail}")
+                stopping.local_fault(t, f"{_FAILED[step]}: {event.detail}")
         case Work.START_WORKER:
             s.worker = event.ok
             if not event.ok:
-                stopping.local_fault(t, f"{step.value} failed: {event.detail}")
+                stopping.local_fault(t, f"{_FAILED[step]}: {event.detail}")
         case Work.QUIESCE:
             s.quiesced = event.ok
             if not event.ok:
@@ -178,7 +189,7 @@ def _worked(t: Turn, step: Work, event: StepDone) -> None:
                 s.follow_after = t.now + s.params.detection_s / 3
         case Work.DEMOTE | Work.STOP_WORKER | Work.UNCOVER:
             if not event.ok:
-                t.announce(Level.EVENT, f"{step.value} failed: {event.detail}")
+                t.announce(Level.EVENT, f"{_FAILED[step]}: {event.detail}")
         case _:
             assert_never(step)
 

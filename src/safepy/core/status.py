@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from safepy.model import Snapshot, State
+from safepy.model import Disk, Snapshot, State
 
-from . import links
+from . import election, links
 from .state import FROZEN, Link, ModuleState
 from .turn import status_of
+
+#: Why a node waits that may not have the newest data.
+_DATA_BEHIND = (election.WAIT_FOR_REMOTE, election.NEVER_SYNCHRONISED)
 
 
 def snapshot(state: ModuleState, wall_now: float, now: float | None = None) -> Snapshot:
@@ -34,16 +37,20 @@ def snapshot(state: ModuleState, wall_now: float, now: float | None = None) -> S
 
 
 def _reason(state: ModuleState) -> str:
+    if state.state is State.PRIM and state.link in FROZEN:
+        # The state changes when it is certain; until then it must not be said to be in sync.
+        return "the secondary is lost, and it is being made certain that it cannot take over"
     if state.state in (State.ALONE, State.PRIM) and state.record.forced:
         return f"{state.reason}; forced by an operator"
     return state.reason
 
 
 def _waiting_for(state: ModuleState) -> str:
+    """For what, when the module or the application's writes wait."""
     if state.blocked:
-        return state.blocked
+        return _blocked_until(state)
     if state.dozing_since is not None:
-        return "a sign of the other node after this one was asleep"
+        return "a sign of the other node after this one was asleep; writes are held"
     if state.link in FROZEN:
         return "certainty that the lost secondary cannot take over; writes are held"
     if state.link in (Link.RECORDING, Link.JOINING):
@@ -53,14 +60,65 @@ def _waiting_for(state: ModuleState) -> str:
     return ""
 
 
+def _blocked_until(state: ModuleState) -> str:
+    peer = state.params.peer
+    if state.blocked not in _DATA_BEHIND:
+        return state.blocked
+    if _heard_started(state):
+        return f"{peer} or this node to be told that its data are the right ones"
+    if state.record.disk is Disk.UNCONFIGURED:
+        return f"{peer} to lead; then this node is filled from it"
+    off = "" if state.failover else " (automatic failover is off)"
+    return f"{peer} to start and to lead, because its data may be newer{off}"
+
+
 def _remedy(state: ModuleState) -> str:
     """The command that ends the waiting, as it is typed."""
-    if not state.blocked or not state.remedy:
+    if not state.blocked:
         return ""
-    module = state.params.module
-    if state.remedy in ("prim", "second"):
-        # Both are start commands (reference 6.4); `prim` is also taken while waiting.
-        return f"safekit {state.remedy} -m {module}"
-    if state.remedy == "restart":
-        return f"safekit stopstart -m {module}"
-    return f"safekit {state.remedy} -m {module}"
+    on_module, peer = f"-m {state.params.module}", state.params.peer
+    if state.blocked in _DATA_BEHIND:
+        return _remedy_for_old_data(state)
+    match state.remedy:
+        case "prim":
+            return f"safekit prim {on_module}, on the node whose data shall stay"
+        case "restart":
+            return f"safekit stopstart {on_module}"
+        case "stopstart there":
+            return f"safekit stopstart {on_module} on {peer}"
+        case "config":
+            return (
+                f"safekit stop {on_module}, safekit config {on_module} with the same files on both "
+                f"nodes, safekit start {on_module}"
+            )
+        case "cluster":
+            return "safekit cluster config FILE, the same on both nodes"
+        case "":
+            return ""
+        case command:
+            return f"safekit {command} {on_module}"
+
+
+def _remedy_for_old_data(state: ModuleState) -> str:
+    """`prim` gives up what the other node may have written: it is named last, and with its
+    price. Inconsistent data are refused by `prim`, so only the other node can help."""
+    module, peer = state.params.module, state.params.peer
+    prim = state.remedy == "prim"
+    if _heard_started(state):
+        where = "on the node with the right data" if prim else f"on {peer}"
+        return f"safekit prim -m {module}, {where}"
+    start = f"safekit start -m {module} on {peer}"
+    if not prim:
+        return start
+    if state.record.disk is Disk.UNCONFIGURED:
+        return f"{start}; or, if the right data are here: safekit prim -m {module}"
+    return (
+        f"{start}; or, if {peer} is lost for good: safekit prim -m {module} here, "
+        f"which gives up what {peer} wrote last"
+    )
+
+
+def _heard_started(state: ModuleState) -> bool:
+    """The other node is heard, and was started too: starting it does not help."""
+    peer_lost = state.now >= links.lost_at(state.links, state.replica_heard_at)
+    return not peer_lost and state.peer is not None and state.peer.state is not State.STOP

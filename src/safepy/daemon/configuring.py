@@ -27,7 +27,7 @@ from safepy.daemon.module import Plan, plan_module, rfs_port, trees_of
 from safepy.daemon.node import active_config
 from safepy.daemon.scripting import environment
 from safepy.daemon.site import Site
-from safepy.errors import ConfigError, LocalFault, RequestRefused, SafekitError
+from safepy.errors import ConfigError, LocalFault, SafekitError
 from safepy.model import Active
 from safepy.net.lanes import port_free
 from safepy.storage.record import RecordFile
@@ -57,8 +57,9 @@ def check(
     try:
         data = file.read_bytes()
     except FileNotFoundError:
-        raise RequestRefused(
-            f"module {paths.name} is not installed", "safekit module install"
+        raise ConfigError(
+            f"{file} is missing",
+            f"put it back (the active one is in {paths.conf}), or install the module anew",
         ) from None
     if module_id is None:
         raise LocalFault(
@@ -164,7 +165,7 @@ def signature(folder_conf: Path, folder_bin: Path) -> tuple[str, float] | None:
 def _check_directories(parsed: Parsed, file: str) -> None:
     rfs = parsed.config.rfs
     for entry in () if rfs is None else rfs.replicated:
-        where = f"{file}: line {parsed.lines.get(f'replicated {entry.dir}', 0)}: <replicated>"
+        where = f"{file} line {parsed.lines.get(f'replicated {entry.dir}', 0)}: <replicated>"
         what = f'{where} attribute dir="{entry.dir}"'
         try:
             mode = os.lstat(entry.dir).st_mode
@@ -193,8 +194,9 @@ def _check_ports(plan: Plan, bound_port: int | None) -> None:
 def _port_used(plan: Plan, address: str, kind: str, port: int) -> ConfigError:
     return ConfigError(
         f"module {plan.name} (id {plan.module_id}): {kind} port {port} of {address} is in use",
-        f"free it (ss -lnp), or give the module another id: safekit module install -r -M ID "
-        f"-m {plan.name}",
+        f"free it (ss -lnp), or give the module another id, on both nodes: safekit module package "
+        f"-m {plan.name} /root/{plan.name}.safe, safekit module install -r -M ID -m {plan.name} "
+        f"/root/{plan.name}.safe",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from safepy.daemon import configuring
 from safepy.daemon.logs import Voice
 from safepy.daemon.node import Node
 from safepy.daemon.scripting import ModuleScripts, environment
-from safepy.errors import PackageError, RequestRefused, SafekitError
+from safepy.errors import ConfigError, PackageError, RequestRefused, SafekitError
 from safepy.model import State
 from safepy.storage.modulelog import ModuleLog
 
@@ -79,6 +80,8 @@ class Installing:
         path = Path(target)
         if not path.parent.is_dir():
             raise PackageError(f"{path.parent} is no directory")
+        if os.path.lexists(path):
+            raise PackageError(f"{path} is there already", "name a new file")
         await asyncio.to_thread(folders.pack, self._node.paths.module(module).source, path)
 
     async def confcheck(self, module: str) -> list[str]:
@@ -136,6 +139,9 @@ class Installing:
 
     def _require_installed(self, module: str) -> None:
         if module not in folders.installed(self._node.paths):
+            source = self._node.paths.module(module).source_conf / "userconfig.xml"
+            if source.parent.is_dir():
+                raise ConfigError(f"{source} is missing", "put it back, or install the module anew")
             raise RequestRefused(f"module {module} is not installed", "safekit module list")
 
     def _require_stopped(self, module: str) -> None:

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable
 from typing import assert_never
 
-from safepy.errors import SafekitError
+from safepy.errors import LocalFault, SafekitError
 from safepy.host.loop import Loop
 from safepy.host.memory import keep_large_buffers
 from safepy.net.dialing import Incoming, Listener
@@ -103,14 +103,21 @@ class Worker:
             os.open(door, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for door in setup.doors
         ]
         self._context = Context(self._loop, setup, door_fds, self._control.report)
-        self._listener = Listener(
-            self._loop,
-            *setup.listen,
-            bytes.fromhex(setup.key),
-            on_accept=self._offered,
-            on_refused=lambda text: self._log("I", text),
-            allowed=(setup.dial[0],),
-        )
+        address, port = setup.listen
+        try:
+            self._listener = Listener(
+                self._loop,
+                address,
+                port,
+                bytes.fromhex(setup.key),
+                on_accept=self._offered,
+                on_refused=lambda text: self._log("I", text),
+                allowed=(setup.dial[0],),
+            )
+        except OSError as error:
+            raise LocalFault(
+                f"TCP port {port} of {address} cannot be used: {error.strerror}"
+            ) from error
         self._loop.call_later(ALIVE_INTERVAL_S, self._alive)
 
     def _serve(self, order: messages.Serve) -> None:

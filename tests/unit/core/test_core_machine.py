@@ -196,12 +196,17 @@ def test_losing_the_secondary_freezes_claims_asks_confirms_and_only_then_release
     assert (claim.base, claim.epoch, claim.peer_behind) == (before.gen, before.epoch + 1, False)
     assert not node.commands(c.ReleaseHeld)
     assert not any(isinstance(g, c.OpenGate) for g in node.told)
+    shown = snapshot(node.state, 0.0)
+    assert shown.state is State.PRIM and "is lost" in shown.reason, "not: it is in sync"
+    assert "writes are held" in shown.waiting_for
     # The peer's own word, that it has seen the claim and knows that it is behind.
     told = replace(before, disk=Disk.OUTDATED, promised=claim.epoch)
     node.hear(State.SECOND, told)
     assert node.state.record.peer_behind and node.state.record.modified
     assert len(node.commands(c.ReleaseHeld)) == 1
     assert node.state.state is State.ALONE and node.state.app_ready
+    shown = snapshot(node.state, 0.0)
+    assert (shown.reason, shown.waiting_for) == ("goes on without the secondary", "")
 
 
 def test_a_view_from_before_the_claim_releases_nothing() -> None:
@@ -349,7 +354,10 @@ def test_the_snapshot_says_what_is_waited_for_and_the_way_out() -> None:
     node.wait(12.0)
     shown = snapshot(node.state, 1000.0)
     assert (shown.state, shown.status) == (State.WAIT, Status.NOT_READY)
-    assert shown.waiting_for and shown.remedy == "safekit prim -m AM"
+    assert shown.waiting_for == "n2 to lead; then this node is filled from it"
+    assert shown.remedy == (
+        "safekit start -m AM on n2; or, if the right data are here: safekit prim -m AM"
+    )
     assert shown.lanes == (("default", False),)
     assert shown.peer_state == "UNKNOWN"
     assert 980.0 < shown.since <= 1000.0

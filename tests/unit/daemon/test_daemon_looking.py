@@ -12,6 +12,7 @@ import pytest
 from pair import MODULE, Daemon, config, until
 from test_daemon_pair import MODULE_ID, PULSE_MS, TIMEOUT_MS, Pair
 
+from safepy.errors import SafekitError
 from safepy.model import Snapshot
 
 HEART_PORT = 8888 + MODULE_ID - 1
@@ -102,3 +103,28 @@ def test_a_process_is_not_called_up_while_nobody_looks(pair: Pair) -> None:
     pair.n1.act("stop")
     until(lambda: pair.n1.shown == "STOP NotReady", lambda: pair.story(f"{MODULE} stops"))
     assert resources(pair.n1)["proc.sh"] == "init"
+
+
+def test_a_configured_module_lives_on_without_its_edited_folder(pair: Pair) -> None:
+    """Only `config` needs it; a start of the daemon, and the guard at boot, do not."""
+    pair.begin()
+    source = pair.n1.safe / "modules" / MODULE / "conf" / "userconfig.xml"
+    kept = source.read_bytes()
+    source.unlink()
+    pair.n1.terminate()
+    pair.n1.start()
+    assert look(pair.n1).state == "STOP"
+    with pytest.raises(SafekitError, match=r"userconfig\.xml is missing"):
+        pair.n1.ask("config")
+    assert look(pair.n1).state == "STOP"
+    source.write_bytes(kept)
+    pair.n1.configure()
+
+
+def test_a_package_overwrites_nothing(pair: Pair, tmp_path: Path) -> None:
+    pair.begin()
+    target = tmp_path / "web.safe"
+    target.write_text("precious")
+    with pytest.raises(SafekitError, match="is there already"):
+        pair.n1.ask("module.package", path=str(target))
+    assert target.read_text() == "precious"
