@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from tree_picture import differences, picture
-from worker_pair import HandledWorker, Job, Pair, join, pair_up
+from worker_pair import HandledWorker, Job, Pair, join, pair_up, release_held
 
 from safepy.worker import messages
 from safepy.worker.common import sync_path
@@ -103,8 +103,7 @@ class Scene:
         self.a.wait(lambda r: isinstance(r, messages.ReplicaLost))
         self.run(self.dice.choice([0, 0.1]))
         self.epoch += 1
-        deadline_s = time.clock_gettime(time.CLOCK_BOOTTIME) + 3600
-        self.a.send(messages.ReleaseHeld(self.epoch, deadline_s))
+        release_held(self.a, self.epoch)
 
     def regain_secondary(self) -> None:
         self.b = self.pair.worker("b", **self.setup)

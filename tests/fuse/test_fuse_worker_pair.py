@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from worker_pair import Job, Pair, join, pair_up
+from worker_pair import Job, Pair, join, pair_up, release_held
 
 from safepy.worker import messages
 
@@ -111,8 +111,7 @@ def test_a_lost_secondary_holds_writers_until_the_daemon_has_decided(pair: Pair)
     job = Job(lambda: (a.public / "late").write_bytes(b"held"))
     a.pump(0.5)
     assert job.is_alive(), "answered although nobody had it"
-    deadline_s = time.clock_gettime(time.CLOCK_BOOTTIME) + 3600
-    a.send(messages.ReleaseHeld(epoch + 1, deadline_s))
+    release_held(a, epoch + 1)
     job.finish(a)
     assert (a.public / "late").read_bytes() == b"held"
 
@@ -124,8 +123,7 @@ def test_a_secondary_left_behind_by_the_heartbeats_loses_its_stream(pair: Pair) 
     job = Job(lambda: (a.public / "late").write_bytes(b"held"))
     a.pump(0.3)
     assert job.is_alive()
-    deadline_s = time.clock_gettime(time.CLOCK_BOOTTIME) + 3600
-    a.send(messages.ReleaseHeld(epoch + 1, deadline_s))
+    release_held(a, epoch + 1)
     job.finish(a)
     b.wait(lambda r: isinstance(r, messages.SourceLost))
 

@@ -187,3 +187,9 @@ def join(primary: HandledWorker, secondary: HandledWorker, epoch: int) -> int:
     primary.wait(lambda r: isinstance(r, messages.Joined))
     primary.open_gate("prim", epoch + 1)
     return epoch + 1
+
+
+def release_held(primary: HandledWorker, epoch: int) -> None:
+    """The secondary is durably behind: the primary goes on ALONE."""
+    deadline_s = time.clock_gettime(time.CLOCK_BOOTTIME) + 3600
+    primary.send(messages.ReleaseHeld(epoch, deadline_s))

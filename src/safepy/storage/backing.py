@@ -20,11 +20,13 @@ from safepy.core.replica.ops import (
     ROOT,
     Fallocate,
     Fsync,
+    Make,
     Op,
     Rename,
     SetAttr,
     SetXattr,
     Stamps,
+    Symlink,
     Tmpfile,
     Write,
 )
@@ -237,7 +239,9 @@ class Tree:
                 for handle in (op.parent, op.new_parent)
                 if op.flags & syscalls.RENAME_WHITEOUT
             ]
-        if not isinstance(op, SetAttr | Fallocate):
+        if isinstance(op, Make | Symlink):  # made, and removed as its owner may not have it
+            return [SetAttr(op.parent, mtime_ns=self.stat(op.parent).st_mtime_ns)]
+        if not isinstance(op, Write | SetAttr | Fallocate):  # a failed write stamps its file
             return []
         found = self._objects.get(op.handle)
         status = os.fstat(self._objects.descriptor(found))
