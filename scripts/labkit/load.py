@@ -100,12 +100,11 @@ class PostgresLoad:
         return rows
 
     def missing(self) -> list[tuple[int, int]]:
-        """Acknowledged commits that the database does not have."""
+        """Acknowledged commits that the database does not have. The load may be running."""
+        acknowledged = [(worker, number) for worker, number, _ in self.acknowledged()]
         rows = self.ask("SELECT worker, number FROM history")
         present = {(int(worker), int(number)) for worker, number in rows}
-        return [
-            key for *pair, _ in self.acknowledged() if (key := (pair[0], pair[1])) not in present
-        ]
+        return [key for key in acknowledged if key not in present]
 
     def accounts_balance(self) -> bool:
         """Every balance is the sum of its history: no transaction is there by half."""
