@@ -95,7 +95,10 @@ class Turn:
 
     def begin(self, plan: Plan) -> None:
         """A new plan takes the place of what is left of the old one; a step that still runs is
-        forgotten: its `StepDone` will be ignored."""
+        forgotten: its `StepDone` will be ignored. A script that still runs gets the time of a
+        stop from now on; the next one then ends it."""
+        if self.s.script and self.s.running == self.s.script:
+            self.s.script_until = self.now + self.s.params.nicestop_s
         self.s.plan = plan
         self.s.running = 0
         self.s.plan_version = 0

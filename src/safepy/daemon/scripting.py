@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -34,13 +35,37 @@ class ModuleScripts:
         self._user = user
         self._voice = voice
         self._environment = environment(paths, module, () if user is None else user.variables)
+        self._runs: set[asyncio.Task[None]] = set()
 
     async def run(
         self, name: str, arguments: Sequence[str], force: bool, timeout_s: float | None
     ) -> None:
-        """Raises ScriptError when the script fails, hangs, or must not be run."""
-        if self._user is not None:
-            await self.call(self._module.bin, name, arguments, force, timeout_s)
+        """Raises ScriptError when the script fails, hangs, or must not be run.
+
+        One at a time: the core waits for the script before, and when it does not wait any longer
+        that one has had its time. It is ended with everything it started, so that a start script
+        that hung cannot start the application after the stop scripts have run.
+        """
+        if self._user is None:
+            return
+        for before in self._runs:
+            before.cancel()
+        if self._runs:
+            await asyncio.wait(self._runs)
+        call = self.call(self._module.bin, name, arguments, force, timeout_s)
+        run = asyncio.create_task(call, name=f"{self._module.name} script {name}")
+        self._runs.add(run)
+        run.add_done_callback(self._runs.discard)
+        try:
+            await asyncio.shield(run)
+        except asyncio.CancelledError:
+            if not run.cancelled():
+                run.cancel()  # not the script is ended, but who waits for it
+                await asyncio.wait([run])
+                raise
+            text = f"Script {name}: still running, killed with everything it had started"
+            self._voice.say("userplug", Level.CRITICAL, text)
+            raise ScriptError(text) from None
 
     async def call(
         self,

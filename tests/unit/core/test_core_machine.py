@@ -133,9 +133,11 @@ def test_a_new_plan_waits_for_a_script_that_still_runs_but_not_for_ever() -> Non
     node = alone()
     node.keep_back = (c.RunScript,)
     node.happen(e.ActionRequested("restart", "root"))
+    node.wait(2 * PARAMS.nicestop_s)
     node.happen(e.ActionRequested("stop", "root"))
-    assert len(node.kept) == 1, "no second script beside the first"
-    node.wait(PARAMS.nicestop_s + 1)
+    node.wait(PARAMS.nicestop_s - 1)
+    assert len(node.kept) == 1, "no second script beside the first, from the wish to stop on"
+    node.wait(2.0)
     assert len(node.kept) == 2, "the stop goes on"
 
 
