@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -263,3 +266,43 @@ def test_numbers_that_no_file_system_keeps_end_no_worker(pair: Pair) -> None:
 
     Job(work).finish(a, b)
     assert picture(a.public) == picture(b.public)
+
+
+def writer(path: Path, *first: signal.Signals) -> subprocess.Popen[str]:
+    """A program that appends a line; it counts the signals of kind SIGUSR1 that it gets."""
+    script = (
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: None)\n"
+        "fd = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND)\n"
+        "print('ready', flush=True)\n"
+        "os.write(fd, b'line')\n"
+        "os.fsync(fd)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.2)
+    for number in first:
+        process.send_signal(number)
+        time.sleep(0.1)
+    return process
+
+
+def test_a_program_that_waits_for_the_gate_can_be_killed(pair: Pair) -> None:
+    a = pair.worker("a")
+    a.step(lambda n: messages.Serve(n, 1))
+    a.open_gate("alone", 1)
+    Job(lambda: (a.public / "f").write_bytes(b"")).finish(a)
+    a.send(messages.CloseGate(1))
+    time.sleep(0.1)
+    killed = [writer(a.public / "f", signal.SIGUSR1, signal.SIGKILL)]
+    killed += [writer(a.public / "f", number) for number in (signal.SIGKILL, signal.SIGTERM)]
+    signalled = writer(a.public / "f", signal.SIGUSR1)
+    for process in killed:
+        assert process.wait(10) < 0
+    assert signalled.poll() is None, "a signal that it wanted ended its write"
+    a.open_gate("alone", 1)
+    assert signalled.wait(10) == 0
+    assert (a.public / "f").read_bytes() == b"line"

@@ -50,6 +50,7 @@ HOMES: dict[str, tuple[str, ...]] = {
 LONG_FILES: dict[str, str] = {
     "core.election": "the decision table of protocol 6, read and proved as one page",
     "core.serving": "the life of a leading node from taking the lead to losing it",
+    "dataplane.primary": "what becomes of a modification until it is answered, in one thread",
     "dataplane.resync.target": "one end of one conversation, message by message",
     "dataplane.resync.transfer": "the other end of it",
     "fuse.operations": "one short method for each request of the kernel, and their table",

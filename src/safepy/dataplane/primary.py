@@ -93,12 +93,26 @@ class Primary:
 
     # -- what the mount asks ----------------------------------------------------------------
 
-    def modify(self, tree_index: int, op: Op, answer: Answer) -> None:
-        """Carry `op` out; `answer(errno, result)` is called once, now or later."""
+    def modify(self, tree_index: int, op: Op, answer: Answer) -> int:
+        """Carry `op` out; `answer(errno, result)` is called once, now or later.
+
+        Says how many operations wait unexecuted, this one the last of them; 0: it has begun.
+        """
         if self._backlog or self.brake_s or not self._may_begin(op):
             self._postpone(tree_index, op, answer)
-        else:
-            self._begin(tree_index, op, answer)
+            return len(self._backlog)
+        self._begin(tree_index, op, answer)
+        return 0
+
+    def withdraw(self, answer: Answer) -> bool:
+        """Take the operation with this answer back, which is EINTR then: whoever asked for it is
+        being killed. False, and nothing changes, if it was begun."""
+        for index, waiting in enumerate(self._backlog):
+            if waiting[2] is answer:
+                del self._backlog[index]
+                answer(errnos.EINTR, None)
+                return True
+        return False
 
     # -- what the worker tells -----------------------------------------------------------------
 

@@ -49,7 +49,12 @@ class Tree(Protocol):
 class Modifier(Protocol):
     """Carries operations out, here and on the peer."""
 
-    def modify(self, tree_index: int, op: ops.Op, answer: Answer) -> None:
-        """`answer` is called once, now or later, in the loop's thread. Results: `Write` the
+    def modify(self, tree_index: int, op: ops.Op, answer: Answer) -> int:
+        """How many operations wait to be begun, this one the last of them; 0: it has begun.
+
+        `answer` is called once, now or later, in the loop's thread. Results: `Write` the
         count of bytes; `Make`, `Tmpfile`, `Symlink`, `Link`, `SetAttr` the os.stat_result of
         the object; the others None."""
+
+    def withdraw(self, answer: Answer) -> bool:
+        """Take back the operation with this answer, which is EINTR then; False: it has begun."""

@@ -22,10 +22,11 @@ from functools import partial
 from safepy.core.replica import ops
 from safepy.fuse import protocol, replies
 from safepy.fuse.inodes import Directories, Lookups
-from safepy.fuse.interfaces import Modifier, Tree
+from safepy.fuse.interfaces import Answer, Modifier, Tree
 from safepy.fuse.opcodes import OPCODES, Opcode
 from safepy.fuse.replies import DirEntry
 from safepy.fuse.session import Session
+from safepy.fuse.waiting import Waiting
 
 _Action = Callable[[int, int, int, int, memoryview], None]
 
@@ -50,7 +51,10 @@ class Filesystem:
         self._send = session.send
         self._fail = session.fail
         self._tree = tree
-        self._modify = partial(primary.modify, tree_index)
+        self._start = partial(primary.modify, tree_index)
+        self._waiting = Waiting(primary.withdraw)
+        #: To be called now and then: frees programs that are being killed.
+        self.end_killed = self._waiting.end_killed
         self._lookups = Lookups(tree.release)
         self._directories = Directories(self._list)
         # Nodes that the kernel may hold set-id bits of. Only for these is it worth looking when
@@ -67,6 +71,12 @@ class Filesystem:
             action(unique, node, uid, gid, body)
         except OSError as error:
             self._fail(unique, error.errno or errno.EIO)
+
+    def _modify(self, op: ops.Op, answer: Answer) -> None:
+        """Only while the request is being handled, see `Session.caller`."""
+        waiting = self._start(op, answer)
+        if waiting:
+            self._waiting.add(*self._session.caller(), answer, waiting)
 
     # Files
 
@@ -113,7 +123,7 @@ class Filesystem:
             if number:
                 self._fail(unique, number)
             else:
-                self._modify(op, done)
+                self._start(op, done)
 
         self._modify(ops.SetAttr(node, kill_priv=True), killed)
 
@@ -364,9 +374,10 @@ class Filesystem:
         self._fail(unique, 0)
 
     def _unknown(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
-        # Also INTERRUPT: the kernel then stops sending them. An operation that was begun is
-        # never taken back.
         self._fail(unique, errno.ENOSYS)
+
+    def _interrupt(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
+        self._waiting.interrupt(protocol.interrupt(body))
 
     def _no_ioctl(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
         self._fail(unique, errno.ENOTTY)
@@ -402,6 +413,7 @@ class Filesystem:
             Opcode.RELEASEDIR: self._releasedir,
             Opcode.FSYNCDIR: self._fsync,
             Opcode.DESTROY: self._success,
+            Opcode.INTERRUPT: self._interrupt,
             Opcode.IOCTL: self._no_ioctl,
             Opcode.NOTIFY_REPLY: self._no_reply,
             Opcode.BATCH_FORGET: self._batch_forget,

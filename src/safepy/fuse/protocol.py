@@ -65,6 +65,8 @@ HEADER = Struct("<IIQQIIIHH")
 HEADER_BYTES = HEADER.size
 INT_REQ_BIT = 1
 
+_UNIQUE = Struct("<Q")
+_PID = Struct("<I")
 _INIT = Struct("<IIII")
 _INIT_EXT = Struct("<I")
 _U64 = Struct("<Q")
@@ -156,6 +158,17 @@ def header(request: bytes | bytearray | memoryview) -> Header:
     if length != size or HEADER_BYTES + extensions * 8 > length:
         raise ProtocolError(f"a FUSE request of {size} bytes says that it has {length}")
     return Header(length, opcode, unique, node, uid, gid, pid, extensions * 8)
+
+
+def caller(request: bytes | bytearray | memoryview) -> tuple[int, int]:
+    """(unique, thread id of the caller) of a whole request, the header of which was checked."""
+    return _UNIQUE.unpack_from(request, 8)[0], _PID.unpack_from(request, 32)[0]
+
+
+def interrupt(body: memoryview) -> int:
+    """INTERRUPT: which request's caller got a signal."""
+    unique: int = _take(_U64, body)[0]
+    return unique
 
 
 def init(body: memoryview) -> Init:

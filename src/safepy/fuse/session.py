@@ -135,6 +135,11 @@ class Session:
         """Answer with an errno; 0 is success without a body."""
         return self.send(replies.error(unique, number))
 
+    def caller(self) -> tuple[int, int]:
+        """(unique, thread id) of the request that is being handled; 0 if its caller cannot be
+        seen from here."""
+        return protocol.caller(self._buffer)
+
     def unmount(self, abort: bool) -> None:
         """With `abort`: at once. Every request that waits fails, the descriptor is closed.
 

@@ -51,6 +51,7 @@ class Serving:
             on_fault=self._local_fault,
         )
         self._sessions: list[Session] = []
+        self._filesystems: list[Filesystem] = []
         self._live: SecureStream | None = None
         self._follower_allowed = False
         self._keep_aside = False
@@ -70,6 +71,7 @@ class Serving:
             session.mount()
             self._sessions.append(session)
             filesystem = Filesystem(session, index, self._trees[index], self.primary)
+            self._filesystems.append(filesystem)
             self._loop.add_reader(session.fd, partial(self._requests, session, filesystem))
 
     def _requests(self, session: Session, filesystem: Filesystem) -> None:
@@ -293,6 +295,8 @@ class Serving:
         """A secondary that takes bytes but acknowledges nothing is lost as well (4.4)."""
         if self._closed:
             return
+        for filesystem in self._filesystems:
+            filesystem.end_killed()
         limit_s = self._setup.locktimeout_s
         if self._joined and self.primary.oldest_unanswered_s(self._loop.now_s) > limit_s:
             reason = f"no acknowledgement for {limit_s:.0f} s (locktimeout)"
