@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from . import need
@@ -17,11 +20,25 @@ LAYERS = STATE / "layers"
 SOURCES = ("pyproject.toml", "README.md", "src", "modules", "scripts/install")
 
 
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One at a time, whatever the labs are called; the kernel drops the lock of a dead one."""
+    LAYERS.mkdir(parents=True, exist_ok=True)
+    with (LAYERS.parent / "layers.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def base() -> Path:
     """The machine without its own services: a node boots what Debian needs and no more."""
     layer = LAYERS / "base-1"
-    if layer.exists():
-        return layer
+    with _alone():
+        if not layer.exists():
+            _make_base(layer)
+    return layer
+
+
+def _make_base(layer: Path) -> None:
     making = _begin(layer)
     etc = making / "etc"
     for hidden in ("systemd/system", *(f"rc{level}.d" for level in "S0123456")):
@@ -55,21 +72,21 @@ def base() -> Path:
         hidden_path = making / own
         hidden_path.mkdir(parents=True)
         os.setxattr(hidden_path, "trusted.overlay.opaque", b"y")
-    return _finish(making, layer)
+    _finish(making, layer)
 
 
 def product(checkout: Path) -> Path:
     """safepy as `scripts/install` lays it out, made once for each state of the sources."""
-    digest = _digest(checkout)
-    layer = LAYERS / f"product-{digest}"
-    if not layer.exists():
-        _prune()
-        making = _begin(layer)
-        venv = dependencies(checkout)
-        install = (str(checkout / "scripts/install"), "--prefix-root", str(making))
-        run(*install, "--venv", str(venv), timeout_s=600)
-        _finish(making, layer)
-    os.utime(layer)
+    with _alone():
+        layer = LAYERS / f"product-{_digest(checkout)}"
+        if not layer.exists():
+            _prune()
+            making = _begin(layer)
+            venv = dependencies(checkout)
+            install = (str(checkout / "scripts/install"), "--prefix-root", str(making))
+            run(*install, "--venv", str(venv), timeout_s=600)
+            _finish(making, layer)
+        os.utime(layer)
     return layer
 
 
@@ -113,12 +130,11 @@ def _begin(layer: Path) -> Path:
     return making
 
 
-def _finish(making: Path, layer: Path) -> Path:
+def _finish(making: Path, layer: Path) -> None:
     making.rename(layer)
-    return layer
 
 
 def _prune() -> None:
-    """Keep the layers of the two source states used last."""
-    for layer in sorted(LAYERS.glob("product-*"), key=lambda at: at.stat().st_mtime)[:-2]:
+    """Keep the layers of the source states used last: another lab may just be copying one."""
+    for layer in sorted(LAYERS.glob("product-*"), key=lambda at: at.stat().st_mtime)[:-4]:
         shutil.rmtree(layer)

@@ -9,10 +9,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from labkit import trees
+from labkit import layers, trees
 from labkit.lab import Lab
 from labkit.layout import Layout
 from labkit.mounts import mounted_below
@@ -175,3 +176,16 @@ def test_the_judge_sees_every_kind_of_difference(tmp_path: Path) -> None:
         assert "only in" in found if name == "same_as" else f"b'f': {name}" in found, found
     os.utime(other / "f", ns=(1, 1))
     assert "b'f': mtime_ns" in " ".join(trees.differences(one, other))
+
+
+def test_labs_that_go_up_at_the_same_time_make_the_product_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both need the same layer, which does not exist yet."""
+    monkeypatch.setattr(layers, "LAYERS", tmp_path / "layers")
+    checkout = Path(__file__).resolve().parents[2]
+    with ThreadPoolExecutor(3) as pool:
+        made = list(pool.map(lambda _: layers.product(checkout), range(3)))
+    assert len(set(made)) == 1
+    assert (made[0] / "opt/safekit/safekit").exists()
+    assert [path.name for path in (tmp_path / "layers").iterdir()] == [made[0].name]
