@@ -109,8 +109,9 @@ class PostgresLoad:
     def accounts_balance(self) -> bool:
         """Every balance is the sum of its history: no transaction is there by half."""
         wrong = self.ask(
-            "SELECT count(*) FROM accounts a WHERE balance <> "
-            "(SELECT coalesce(sum(delta), 0) FROM history h WHERE h.account = a.id)"
+            "SELECT count(*) FROM accounts a LEFT JOIN "
+            "(SELECT account, sum(delta) AS sum FROM history GROUP BY account) h "
+            "ON h.account = a.id WHERE balance <> coalesce(sum, 0)"
         )
         return wrong == [["0"]]
 
