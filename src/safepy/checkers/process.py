@@ -62,6 +62,8 @@ class ProcessChecker:
     def suspend(self, on: bool) -> None:
         """`safekit errd off|on`: nothing is watched while suspended."""
         self._suspended = on
+        if on:
+            self._up.clear()  # what was known then is told anew
         self._woken.set()
 
     async def run(self) -> None:

@@ -311,6 +311,7 @@ def _stopped(t: Turn) -> None:
     s = t.s
     if s.loop_stop:
         t.announce(Level.CRITICAL, "Action stop called by maxloop")
+        s.fault = "stopped by maxloop: a detector asked for too many restarts"
     t.enter(State.STOP, Phase.STOPPED, Cause.ENDED)
     if s.fault:
         s.reason = s.fault

@@ -31,7 +31,10 @@ from safepy.errors import ConfigError, LocalFault, SafekitError
 from safepy.model import Active
 from safepy.net.lanes import port_free
 from safepy.storage.record import RecordFile
+from safepy.storage.resources import Resources
 
+#: Resources that are settings of an operator.
+SETTINGS = ("usersetting.errd", "usersetting.failover")
 #: Copies of successful configurations that are kept for each module.
 LAST_CONFIGS = 3
 
@@ -94,6 +97,16 @@ def apply(site: Site, checked: Checked) -> None:
         reset.withdraw(paths)
         raise
     reset.settle(paths)
+
+
+def forget_settings(paths: ModulePaths) -> None:
+    """`errd off`, `failover off`: undone by applying the configuration (reference 9.6)."""
+    resources = Resources(str(paths.resource_db))
+    try:
+        for name in SETTINGS:
+            resources.drop(name)
+    finally:
+        resources.close()
 
 
 def undo(paths: ModulePaths) -> None:

@@ -106,6 +106,7 @@ class Installing:
                 try:
                     await asyncio.to_thread(configuring.apply, self._node.site, checked)
                     await self._call_script(checked, "postconfig", active=True)
+                    await asyncio.to_thread(configuring.forget_settings, paths)
                 except (SafekitError, OSError):
                     await asyncio.to_thread(configuring.put_back, paths, copy)
                     raise

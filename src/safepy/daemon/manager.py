@@ -141,7 +141,7 @@ class ModuleManager(Installing, Clustering):
     async def errd(self, module: str, on: bool, who: str) -> None:
         """`safekit errd on|off`: the process checker looks, or does not."""
         found = self._node.get(module)
-        found.checker.suspend(not on)
+        found.errd.suspend(not on)
         await self.set_resource(module, "usersetting.errd", "on" if on else "off", who)
 
     async def errd_list(self, module: str) -> list[JsonObject]:
@@ -156,7 +156,7 @@ class ModuleManager(Installing, Clustering):
                 "action": proc.action,
                 "atleast": proc.atleast,
                 "running": len(matching(proc, processes)),
-                "enabled": proc.checker_class in found.watched,
+                "enabled": found.errd.watches(proc.checker_class),
             }
             for proc in procs
         ]

@@ -9,11 +9,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from safepy.checkers.process import ProcessChecker
 from safepy.config.paths import ModulePaths
-from safepy.config.schema import Cluster, ModuleConfig, Proc
+from safepy.config.schema import Cluster, ModuleConfig
 from safepy.core import machine, status
-from safepy.core.events import ActionRequested, Event, Tick
+from safepy.core.events import Event, Tick
 from safepy.core.state import Lane as CoreLane
 from safepy.core.state import Params
 from safepy.daemon.beats import Beats
@@ -23,6 +22,7 @@ from safepy.daemon.runtime import Runtime
 from safepy.daemon.scripting import ModuleScripts
 from safepy.daemon.site import Site, resolve
 from safepy.daemon.trees import Tree, Trees
+from safepy.daemon.watching import Watching
 from safepy.daemon.worker_link import WorkerLink, WorkerPlan
 from safepy.errors import LocalFault, ScriptError
 from safepy.host.clock import Clock
@@ -110,8 +110,6 @@ class Module:
         self._changed = asyncio.Event()
         #: The host or the daemon goes down: what was started stays noted as started.
         self.going_down = False
-        #: Classes that the process checker watches now.
-        self.watched: set[str] = set()
         paths, config = plan.paths, plan.config
         record_file = RecordFile(str(paths.record))
         record = identified(record_file.load(), cluster.cluster_id, plan)
@@ -121,7 +119,9 @@ class Module:
         self.started_before = self.resources.get(STARTED) or ""
         self._begin_resources()
         self.scripts = ModuleScripts(runner, site.paths, paths, config.user, self.voice)
-        self.checker = ProcessChecker(config.errd, self._process_down, self._process_state)
+        self.errd = Watching(config.errd, self.resources, self.voice, self.post)
+        if not self._setting("errd", True):
+            self.errd.suspend(True)
         params = self._params(cluster)
         self.beats = Beats(
             self.name,
@@ -145,7 +145,7 @@ class Module:
             resources=self.resources,
             beats=self.beats,
             scripts=self.scripts,
-            checker=self,
+            checker=self.errd,
             trees=self.trees,
             worker=self.worker,
         )
@@ -161,16 +161,13 @@ class Module:
     async def run(self) -> None:
         """Work until cancelled; then no worker lives. A bug is raised."""
         self.scripts.begin()
-        self.resources.set(
-            "usersetting.failover", "on" if self.plan.config.failover else "off", "heart"
-        )
         self.post(Tick())
         try:
             async with asyncio.TaskGroup() as tasks:
                 for what, work in (
                     ("executor", self._executor.run()),
                     ("heartbeats", self.beats.run()),
-                    ("errd", self.checker.run()),
+                    ("errd", self.errd.run()),
                     ("heart", self._runtime.run()),
                 ):
                     tasks.create_task(work, name=f"{self.name} {what}")
@@ -182,15 +179,6 @@ class Module:
 
     def post(self, event: Event) -> None:
         self._runtime.post(event)
-
-    def enable(self, checker_class: str, on: bool) -> None:
-        """Watch, or do not watch any more, the processes of a class."""
-        (self.watched.add if on else self.watched.discard)(checker_class)
-        if not on:
-            for proc in self.plan.config.errd.procs:
-                if proc.checker_class == checker_class:
-                    self.resources.set(f"proc.{proc.name}", "init", "errd")
-        self.checker.enable(checker_class, on)
 
     def publish(self) -> None:
         """Make the present state the one that everybody sees."""
@@ -270,6 +258,11 @@ class Module:
             notes=tuple(self.beats.troubles.values()),
         )
 
+    def _setting(self, name: str, default: bool) -> bool:
+        """A setting that an operator changed holds until the next `config` (9.6)."""
+        value = self.resources.get(f"usersetting.{name}")
+        return default if value is None else value == "on"
+
     def _begin_resources(self) -> None:
         """What an earlier run knew of lanes, processes and the other node is old, and what the
         configuration names no more is gone (reference 12: `init` = not tested yet)."""
@@ -302,7 +295,7 @@ class Module:
             boot_id=self._boot_id,
             has_rfs=config.rfs is not None,
             has_scripts=user is not None,
-            failover=config.failover,
+            failover=self._setting("failover", config.failover),
             defaultprim=config.defaultprim,
             maxloop=config.maxloop,
             loop_interval_s=config.loop_interval_s,
@@ -348,17 +341,6 @@ class Module:
         assert self.worker is not None
         if self.worker.progress != self.snapshot.progress:
             self.publish()
-
-    def _process_state(self, name: str, up: bool) -> None:
-        value = "up" if up else "down"
-        if self.resources.set(f"proc.{name}", value, "errd"):
-            text = f"Resource proc.{name} set to {value} by errd"
-            self.voice.say("errd", Level.INFO if up else Level.EVENT, text)
-
-    def _process_down(self, proc: Proc, action: str) -> None:
-        self.voice.say("errd", Level.CRITICAL, f"Process {proc.name} not running")
-        if action != "noaction":
-            self.post(ActionRequested(action, who="errd", identity="errd"))
 
 
 def trees_of(paths: ModulePaths, config: ModuleConfig) -> Trees | None:

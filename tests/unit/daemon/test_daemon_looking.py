@@ -128,3 +128,40 @@ def test_a_package_overwrites_nothing(pair: Pair, tmp_path: Path) -> None:
     with pytest.raises(SafekitError, match="is there already"):
         pair.n1.ask("module.package", path=str(target))
     assert target.read_text() == "precious"
+
+
+def test_settings_of_an_operator_hold_until_the_next_config(pair: Pair) -> None:
+    errd = (
+        '<errd polltimer="1"><proc name="sh" class="prim" action="noaction" atleast="-1"/></errd>'
+    )
+    pair.begin(config(PULSE_MS, TIMEOUT_MS, extra=errd))
+    pair.n1.act("prim")
+    until(lambda: resources(pair.n1)["proc.sh"] == "up", lambda: pair.story("errd looks"))
+    pair.n1.ask("errd", on=False)
+    assert resources(pair.n1)["proc.sh"] == "init"
+    assert not pair.n1.ask("errd.list")[0].enabled
+    pair.n1.ask("failover", on=False)
+    pair.n1.act("stop")
+    until(lambda: pair.n1.shown == "STOP NotReady", lambda: pair.story("n1 stops"))
+    pair.n1.terminate()
+    pair.n1.start()
+    found = resources(pair.n1)
+    assert (found["usersetting.errd"], found["usersetting.failover"]) == ("off", "off")
+    pair.n1.act("prim")
+    until(lambda: pair.n1.shown == "ALONE Ready", lambda: pair.story("n1 starts"))
+    assert not pair.n1.ask("errd.list")[0].enabled and resources(pair.n1)["proc.sh"] == "init"
+    pair.n1.ask("errd", on=True)
+    until(lambda: resources(pair.n1)["proc.sh"] == "up", lambda: pair.story("errd looks again"))
+    pair.n1.act("stop")
+    until(lambda: pair.n1.shown == "STOP NotReady", lambda: pair.story("n1 stops"))
+    pair.n1.configure()
+    assert resources(pair.n1)["usersetting.failover"] == "on"
+
+
+def test_a_module_that_was_restarted_too_often_says_so_in_its_state(pair: Pair) -> None:
+    pair.begin(config(PULSE_MS, TIMEOUT_MS, 'maxloop="0"'))
+    pair.n1.act("prim")
+    until(lambda: pair.n1.shown == "ALONE Ready", lambda: pair.story("n1 alone"))
+    pair.n1.act("restart", identity="tester")
+    until(lambda: pair.n1.shown == "STOP NotReady", lambda: pair.story("n1 stops"))
+    assert "maxloop" in look(pair.n1).reason
