@@ -2,7 +2,8 @@
 
 Logs and resources are written from the daemon's loop, and a slow disk must not silence the
 heartbeats: `submit` only queues. The queue is bounded (protocol S26): what does not fit is
-dropped and counted. A disk that refuses to write costs log lines, never the service.
+dropped and counted. A disk that refuses to write costs log lines, never the service; so does a file
+that is damaged: it is put aside, and a new one is begun.
 """
 
 from __future__ import annotations
@@ -75,6 +76,8 @@ class Database:
             except (sqlite3.Error, OSError) as error:
                 self._complain(error, len(batch))
                 connection = self._give_up(connection)
+                if _is_damage(error):
+                    self._put_aside()
             for waiter in waiters:
                 waiter.set()
             if last:
@@ -111,6 +114,19 @@ class Database:
             raise
         return connection
 
+    def _put_aside(self) -> None:
+        """The damaged file stays for who wants to look at it; the next write begins a new one."""
+        aside = f"{self.path}.damaged-{time.strftime('%Y-%m-%dT%H%M%S')}"
+        try:
+            os.replace(self.path, aside)
+            for rest in ("-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self.path + rest)
+        except OSError as error:
+            log.warning("%s is damaged and cannot be put aside: %s", self.path, error.strerror)
+        else:
+            log.error("%s was damaged; it is %s now, and a new one is begun", self.path, aside)
+
     @staticmethod
     def _give_up(connection: sqlite3.Connection | None) -> None:
         if connection is not None:
@@ -122,6 +138,14 @@ class Database:
         if now - self._complained_at >= _COMPLAIN_EVERY_S:
             self._complained_at = now
             log.warning("%s cannot be written, %d entries lost: %s", self.path, lost, error)
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether the file itself is wrong, not the disk or the moment."""
+    if not isinstance(error, sqlite3.DatabaseError):
+        return False
+    # Extended codes keep the kind of error in their lowest byte.
+    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 @contextlib.contextmanager

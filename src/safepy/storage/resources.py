@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ CREATE TABLE IF NOT EXISTS history (
 );
 """
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Resource:
@@ -44,7 +47,12 @@ class Resources:
     """The resources of one module. What an earlier run left is read at the start."""
 
     def __init__(self, path: str, history_max: int = HISTORY_MAX) -> None:
-        self._values = {resource.name: resource for resource in read(path)}
+        self._values: dict[str, Resource] = {}
+        try:
+            self._values = {resource.name: resource for resource in read(path)}
+        except sqlite3.DatabaseError as error:
+            # Damaged: the writer puts it aside. Nothing that decides depends on it.
+            log.error("%s cannot be read, and is begun anew: %s", path, error)
         self._database = Database(path, _SCHEMA)
         self._history_max = history_max
 

@@ -6,6 +6,8 @@ import re
 import threading
 from pathlib import Path
 
+import pytest
+
 from safepy.model import Level
 from safepy.storage import modulelog, resources
 from safepy.storage.database import Database
@@ -127,3 +129,22 @@ def test_the_history_is_bounded(tmp_path: Path) -> None:
     found = resources.history(path, "custom.n", 1_000)
     assert 20 <= len(found) <= 40
     assert found[0].value == "99"
+
+
+@pytest.mark.parametrize("damage", ["noise", "torn"])
+def test_a_damaged_file_is_put_aside_and_costs_no_service(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "resource.db"
+    first = Resources(str(path))
+    for number in range(200):
+        first.set(f"custom.r{number}", "x" * 100, "test")
+    first.close()
+    whole = path.read_bytes()
+    noise = bytes(range(256)) * 64
+    path.write_bytes(noise if damage == "noise" else whole[:4096] + noise[: len(whole) - 4096])
+    again = Resources(str(path))
+    again.set("custom.a", "1", "test")
+    again.flush()
+    again.set("custom.b", "2", "test")
+    again.close()
+    assert "custom.b" in [each.name for each in resources.read(str(path))]
+    assert len(list(tmp_path.glob("resource.db.damaged-*"))) == 1
