@@ -10,6 +10,7 @@ import sys
 
 from safepy.dataplane.gate import GateKeeper, boottime_s
 from safepy.dataplane.primary import Primary
+from safepy.dataplane.reading import ColdReader
 from safepy.fuse.operations import Filesystem
 from safepy.fuse.session import Session
 from safepy.host import mounts
@@ -26,7 +27,7 @@ def main(directory: str, door: str, acl: bool) -> None:
     primary = Primary(loop, [tree], gate, lambda: primary.modified_recorded(), sys.exit)
     session = Session(directory, acl)
     session.mount()
-    filesystem = Filesystem(session, 0, tree, primary)
+    filesystem = Filesystem(session, 0, tree, primary, ColdReader(loop))
 
     def serve() -> None:
         if not session.serve(filesystem.handle):

@@ -380,3 +380,22 @@ def test_flock_and_posix_locks_are_local(root: Path) -> None:
 def test_statvfs_is_that_of_the_real_file_system(root: Path) -> None:
     real, here = os.statvfs("/var/tmp"), os.statvfs(root)
     assert (here.f_blocks, here.f_bsize, here.f_namemax) == (real.f_blocks, real.f_bsize, 255)
+
+
+def test_what_is_not_in_memory_is_read_beside_the_loop(served: Served) -> None:
+    """Whole reads, and one that ends at the end of the file, cold in part or altogether."""
+    data = os.urandom((1 << 20) + 1234)
+    path, beneath = served.directory / "file", os.open(served.door, os.O_RDONLY)
+    path.write_bytes(data)
+    os.sync()
+    real = os.open("file", os.O_RDONLY, dir_fd=beneath)
+    with path.open("rb", buffering=0) as file:
+        for warm_bytes in (0, 4096, 300_000, len(data)):
+            for fd in (file.fileno(), real):
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.posix_fadvise(real, 0, 0, os.POSIX_FADV_RANDOM)
+            os.pread(real, warm_bytes, 0)
+            for offset in (0, 4096, 1 << 20, len(data), len(data) + 5):
+                assert os.pread(file.fileno(), 1 << 20, offset) == data[offset : offset + (1 << 20)]
+    os.close(real)
+    os.close(beneath)

@@ -32,7 +32,11 @@ class Tree(Protocol):
 
     def readlink(self, handle: int) -> bytes: ...
 
-    def read(self, handle: int, offset: int, size: int) -> bytes: ...
+    def read_cached(self, handle: int, offset: int, size: int) -> memoryview | None:
+        """None: the disk must be waited for. What is given holds until the next call."""
+
+    def duplicate(self, handle: int) -> int:
+        """A descriptor for `Reader.read`."""
 
     def list(self, handle: int) -> list[DirEntry]:
         """(name, inode number, DT_* type) of each entry but "." and ".."."""
@@ -58,3 +62,10 @@ class Modifier(Protocol):
 
     def withdraw(self, answer: Answer) -> bool:
         """Take back the operation with this answer, which is EINTR then; False: it has begun."""
+
+
+class Reader(Protocol):
+    """Reads beside the loop what would keep it waiting."""
+
+    def read(self, fd: int, offset: int, size: int, then: Callable[[int, bytes], None]) -> None:
+        """Closes `fd`; `then(errno, data)` is called later in the loop's thread."""

@@ -22,7 +22,7 @@ from functools import partial
 from safepy.core.replica import ops
 from safepy.fuse import protocol, replies
 from safepy.fuse.inodes import Directories, Lookups
-from safepy.fuse.interfaces import Answer, Modifier, Tree
+from safepy.fuse.interfaces import Answer, Modifier, Reader, Tree
 from safepy.fuse.opcodes import OPCODES, Opcode
 from safepy.fuse.replies import DirEntry
 from safepy.fuse.session import Session
@@ -46,11 +46,14 @@ _UNKNOWN_INODE = 0xFFFFFFFF
 class Filesystem:
     """The requests of one session, carried out on one tree. Give `handle` to `Session.serve`."""
 
-    def __init__(self, session: Session, tree_index: int, tree: Tree, primary: Modifier) -> None:
+    def __init__(
+        self, session: Session, tree_index: int, tree: Tree, primary: Modifier, reader: Reader
+    ) -> None:
         self._session = session
         self._send = session.send
         self._fail = session.fail
         self._tree = tree
+        self._reader = reader
         self._start = partial(primary.modify, tree_index)
         self._waiting = Waiting(primary.withdraw)
         #: To be called now and then: frees programs that are being killed.
@@ -103,7 +106,18 @@ class Filesystem:
 
     def _read(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
         _, offset, size = protocol.read(body)
-        self._session.reply(unique, self._tree.read(node, offset, size))
+        data = self._tree.read_cached(node, offset, size)
+        if data is not None:
+            self._session.reply(unique, data)
+        else:
+            fd = self._tree.duplicate(node)
+            self._reader.read(fd, offset, size, partial(self._was_read, unique))
+
+    def _was_read(self, unique: int, number: int, data: bytes) -> None:
+        if number:
+            self._fail(unique, number)
+        else:
+            self._session.reply(unique, data)
 
     def _lseek(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
         offset, whence = protocol.lseek(body)

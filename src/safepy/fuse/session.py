@@ -122,7 +122,7 @@ class Session:
             return self._refused(error)
         return True
 
-    def reply(self, unique: int, body: bytes) -> bool:
+    def reply(self, unique: int, body: bytes | memoryview) -> bool:
         """Answer with success and a body. False: nobody waits for it any more, and what the
         body would have given to the kernel (a lookup) was not given."""
         try:

@@ -35,6 +35,8 @@ from safepy.storage.changes import Changes, Outcome, component, data_extents, fa
 from safepy.storage.objects import Object, ObjectTable
 
 CHUNK_BYTES = 128 * 1024
+#: What the kernel asks for at most in one read of a file.
+READ_BYTES = 1 << 20
 _HIGHEST_OFFSET = (1 << 63) - 1
 _DT_UNKNOWN = 0
 
@@ -51,6 +53,8 @@ class Tree:
         self.index = index
         self.acl = acl
         self._root_fd = root_fd
+        self._buffer = memoryview(bytearray(READ_BYTES))
+        self._byte = bytearray(1)
         self._objects = ObjectTable(root_fd, open_limit)
         self._changes = Changes(self._objects, acl)
         self._table: dict[type[Op], Callable[[Any], Outcome]] = dict(self._changes.table)
@@ -126,19 +130,25 @@ class Tree:
     def read(self, handle: int, offset: int, size: int) -> bytes:
         return os.pread(self._file(handle), size, offset)
 
-    def read_cached(self, handle: int, offset: int, size: int) -> bytes | None:
+    def read_cached(self, handle: int, offset: int, size: int) -> memoryview | None:
         """As `read`, but None if the disk would have to be waited for (use a thread then:
-        `duplicate` and `os.pread`)."""
-        buffer = bytearray(size)
+        `duplicate` and `os.pread`). What is given holds until the next call."""
+        fd = self._file(handle)
+        if size > len(self._buffer):
+            self._buffer = memoryview(bytearray(size))
+        buffer = self._buffer
         try:
-            count = os.preadv(self._file(handle), [buffer], offset, os.RWF_NOWAIT)
-        except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.EOPNOTSUPP):
+            count = os.preadv(fd, (buffer[:size],), offset, os.RWF_NOWAIT)
+            # Either the file ends here, or what follows is not in memory.
+            if 0 < count < size and os.preadv(fd, (self._byte,), offset + count, os.RWF_NOWAIT):
                 return None
-            raise
-        if 0 < count < size:  # the rest may be cold, or it may be the end of the file
-            return None
-        return bytes(memoryview(buffer)[:count])
+        except OSError as error:
+            if error.errno == errno.EAGAIN:
+                return None
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            count = os.preadv(fd, (buffer[:size],), offset)  # a file system that cannot tell
+        return buffer[:count]
 
     def duplicate(self, handle: int) -> int:
         """A descriptor of a file or directory for another thread, which closes it."""

@@ -14,6 +14,7 @@ from functools import partial
 from safepy.core.replica.ops import Op
 from safepy.dataplane.gate import GateKeeper
 from safepy.dataplane.primary import Primary
+from safepy.dataplane.reading import ColdReader
 from safepy.errors import LocalFault, PeerError
 from safepy.fuse.operations import Filesystem
 from safepy.fuse.session import Session
@@ -50,6 +51,7 @@ class Serving:
             on_first_modification=self._first_modification,
             on_fault=self._local_fault,
         )
+        self._reader = ColdReader(self._loop)
         self._sessions: list[Session] = []
         self._filesystems: list[Filesystem] = []
         self._live: SecureStream | None = None
@@ -70,7 +72,8 @@ class Serving:
             session = Session(path, self._setup.acl)
             session.mount()
             self._sessions.append(session)
-            filesystem = Filesystem(session, index, self._trees[index], self.primary)
+            tree = self._trees[index]
+            filesystem = Filesystem(session, index, tree, self.primary, self._reader)
             self._filesystems.append(filesystem)
             self._loop.add_reader(session.fd, partial(self._requests, session, filesystem))
 
@@ -91,6 +94,7 @@ class Serving:
             self._loop.remove_reader(session.fd)
             session.unmount(abort=True)
         self.primary.close()
+        self._reader.close()
         for tree in self._trees:
             tree.close()
 
