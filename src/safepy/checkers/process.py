@@ -90,7 +90,8 @@ class ProcessChecker:
 
     async def _pause(self, timeout_s: float) -> None:
         try:
-            await asyncio.wait_for(self._woken.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._woken.wait()
         except TimeoutError:
             return
 

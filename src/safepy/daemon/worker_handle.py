@@ -110,7 +110,8 @@ class WorkerHandle:
     async def ended(self, timeout_s: float) -> bool:
         """Wait for its end; False if it still runs after `timeout_s`."""
         try:
-            await asyncio.wait_for(self._ended.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._ended.wait()
         except TimeoutError:
             return False
         return True
@@ -288,7 +289,8 @@ async def _readable_within(fd: int, limit_s: float) -> bool:
     ready = asyncio.Event()
     loop.add_reader(fd, ready.set)
     try:
-        await asyncio.wait_for(ready.wait(), limit_s)
+        async with asyncio.timeout(limit_s):
+            await ready.wait()
     except TimeoutError:
         return False
     finally:

@@ -131,7 +131,8 @@ class ScriptRunner:
             self._keep_bounded(log_path, max_log_bytes)
         timed_out = False
         try:
-            code = await asyncio.wait_for(process.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                code = await process.wait()
         except TimeoutError:
             timed_out = True
             await _kill_run(process, run_id)

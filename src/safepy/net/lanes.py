@@ -154,7 +154,9 @@ class Lane:
             # The library reports an earlier datagram's error here, and then has not sent this one.
             for _ in range(2):
                 try:
-                    await asyncio.wait_for(stream.send(datagram, target), SEND_LIMIT_S)
+                    # Not `wait_for`: it may swallow a cancellation (Python before 3.12).
+                    async with asyncio.timeout(SEND_LIMIT_S):
+                        await stream.send(datagram, target)
                 except TimeoutError:
                     self.counters.send_errors += 1
                     return

@@ -111,7 +111,8 @@ class Probe:
 
     async def _wait(self, limit_s: float | None) -> None:
         try:
-            await asyncio.wait_for(self._again.wait(), limit_s)
+            async with asyncio.timeout(limit_s):
+                await self._again.wait()
         except TimeoutError:
             return
 
