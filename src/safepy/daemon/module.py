@@ -201,7 +201,8 @@ class Module:
             if left_s <= 0:
                 break
             try:
-                await asyncio.wait_for(self._changed.wait(), left_s)
+                async with asyncio.timeout(left_s):
+                    await self._changed.wait()
             except TimeoutError:
                 break
         return self.version, self.snapshot
