@@ -172,5 +172,7 @@ class Snapshot:
     resources: tuple[tuple[str, str, float], ...] = ()
     progress: Progress | None = None
     lanes: tuple[tuple[str, bool], ...] = ()
+    #: What the other node said of its resources in its last heartbeat; empty if it is lost.
+    peer_resources: tuple[tuple[str, str], ...] = ()
     #: Sentences about what is wrong around the module and is no state of it.
     notes: tuple[str, ...] = ()

@@ -104,6 +104,9 @@ def _details(snapshot: Snapshot) -> list[str]:
     lines += table(
         [(name, value, moment(date)) for name, value, date in snapshot.resources], "    "
     )
+    if snapshot.peer_resources:
+        lines.append(f"  resources of {snapshot.peer}, by its last heartbeat")
+        lines += table(list(snapshot.peer_resources), "    ")
     return lines
 
 
@@ -118,5 +121,6 @@ def snapshot_object(snapshot: Snapshot) -> dict[str, Any]:
     shown["resources"] = {
         name: {"value": value, "date": iso(date)} for name, value, date in snapshot.resources
     }
+    shown["peer_resources"] = dict(snapshot.peer_resources)
     shown["record"]["history"] = [list(pair) for pair in snapshot.record.history]
     return shown

@@ -33,6 +33,7 @@ def snapshot(state: ModuleState, wall_now: float, now: float | None = None) -> S
         record=state.record,
         resources=tuple((name, value, wall_now) for name, value in state.told_resources),
         lanes=tuple((lane.lane.ident, lane.up is True) for lane in state.links.lanes),
+        peer_resources=() if peer is None else peer.resources,
     )
 
 

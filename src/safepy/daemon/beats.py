@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from safepy.core.events import BeatReceived, Event, LaneAddress
 from safepy.errors import PeerError
@@ -25,7 +26,8 @@ class Beats:
     the lane on the wire. A lane is known by its ident.
 
     `on_trouble` is told a sentence when something about a lane is wrong that an administrator
-    must mend, and "" when that is over; `troubles` holds what is wrong now, by lane."""
+    must mend, and "" when that is over; `troubles` holds what is wrong now, by lane.
+    `resources` gives this node's names and values, which travel in every heartbeat."""
 
     def __init__(
         self,
@@ -35,8 +37,10 @@ class Beats:
         opener: Opener,
         post: Callable[[Event], None],
         on_trouble: Callable[[str], None],
+        resources: Callable[[], tuple[tuple[str, str], ...]] = tuple,
     ) -> None:
         self._module = module
+        self._resources = resources
         self._sealer = sealer
         self._opener = opener
         self._post = post
@@ -54,7 +58,9 @@ class Beats:
                 tasks.create_task(lane.run(), name=f"{self._module} lane {name}")
 
     def send(self, lane: str, beat: Beat) -> None:
-        self.lanes[lane].send(self._sealer.seal(self._numbers[lane], beat))
+        """Send what the core says, and with it this node's resources as they are now."""
+        view = replace(beat.view, resources=self._resources())
+        self.lanes[lane].send(self._sealer.seal(self._numbers[lane], replace(beat, view=view)))
 
     def _lane(self, ends: LaneEnds) -> Lane:
         name = ends.name

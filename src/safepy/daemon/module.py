@@ -130,6 +130,7 @@ class Module:
             Opener(key, self.name, plan.peer),
             self.post,
             self._lane_trouble,
+            self._told_resources,
         )
         self.trees = trees_of(paths, config)
         self.worker: WorkerLink | None = None
@@ -276,6 +277,14 @@ class Module:
                 self.resources.drop(resource.name)
         for name, value in {**fresh, "state.remote": "UNKNOWN"}.items():
             self.resources.set(name, value, "heart", log=False)
+
+    def _told_resources(self) -> tuple[tuple[str, str], ...]:
+        """What the other node hears: not what we know of it from itself."""
+        return tuple(
+            (each.name, each.value)
+            for each in self.resources.all()
+            if each.name not in ("state.remote", STARTED)
+        )
 
     def _lane_trouble(self, text: str) -> None:
         """Said in the log, and shown in the state until it is over; "": it is over."""

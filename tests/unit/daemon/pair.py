@@ -114,6 +114,12 @@ class Daemon:
         return f"{snapshot.state} {snapshot.status}"
 
     @property
+    def peer_resources(self) -> dict[str, str]:
+        """What the other node's last heartbeat said."""
+        (snapshot,) = self.ask("state")
+        return dict(snapshot.peer_resources)
+
+    @property
     def calls(self) -> list[str]:
         path = self.var / "modules" / MODULE / "calls"
         return path.read_text().splitlines() if path.exists() else []

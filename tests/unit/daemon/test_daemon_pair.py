@@ -82,6 +82,13 @@ def test_start_stop_take_over_and_return(pair: Pair) -> None:
     pair.become("PRIM Ready", "SECOND Ready")
     assert (probe(pair.n1), probe(pair.n2)) == (200, 404)
     assert pair.trace == ["n1"]
+    # The resources of both sides travel in the heartbeats.
+    until(
+        lambda: pair.n1.peer_resources.get("state.local") == "SECOND Ready"
+        and pair.n2.peer_resources.get("state.local") == "PRIM Ready",
+        lambda: pair.story("resources"),
+    )
+    assert "state.remote" not in pair.n1.peer_resources
 
     # A clean stop hands over at once, and after the application has stopped here.
     pair.n1.act("stop")
