@@ -84,8 +84,10 @@ def test_start_stop_take_over_and_return(pair: Pair) -> None:
     assert pair.trace == ["n1"]
     # The resources of both sides travel in the heartbeats.
     until(
-        lambda: pair.n1.peer_resources.get("state.local") == "SECOND Ready"
-        and pair.n2.peer_resources.get("state.local") == "PRIM Ready",
+        lambda: (
+            pair.n1.peer_resources.get("state.local") == "SECOND Ready"
+            and pair.n2.peer_resources.get("state.local") == "PRIM Ready"
+        ),
         lambda: pair.story("resources"),
     )
     assert "state.remote" not in pair.n1.peer_resources
