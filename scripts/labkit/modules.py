@@ -135,7 +135,9 @@ safekit printe "PostgreSQL does not stop"
 """
 
 
-def install_postgres(lab: Lab, module: str = "pg", **settings: str) -> None:
+def install_postgres(
+    lab: Lab, module: str = "pg", *, acknowledge: str = "second", loop_interval: str = "24"
+) -> None:
     binaries = str(postgres_bin())
     values = {"bin": binaries, "data": PG_DATA}
     scripts = {
@@ -145,7 +147,10 @@ def install_postgres(lab: Lab, module: str = "pg", **settings: str) -> None:
     }
     for node in lab.nodes.values():
         node.shell(f"install -d {PG_DIRECTORY}; install -d -o postgres /var/log/postgresql")
-    install(lab, module, userconfig(PG_DIRECTORY, process="postgres", **settings), scripts)
+    xml = userconfig(
+        PG_DIRECTORY, process="postgres", acknowledge=acknowledge, loop_interval=loop_interval
+    )
+    install(lab, module, xml, scripts)
 
 
 def create_database(lab: Lab, node: str) -> None:

@@ -209,7 +209,9 @@ class Load:
         os.link(self.there(), self.path(), follow_symlinks=False)
 
     def do_symlink(self) -> None:
-        os.symlink(self.dice.choice([b"a", b"../b", b"/etc/passwd", b"t" * 900]), self.path())
+        # None of them leads to a file of this machine: a program that follows one writes there.
+        away = [b"a", b"../b", b"/nonexistent/safepy/away", b"t" * 900]
+        os.symlink(self.dice.choice(away), self.path())
 
     def do_unlink(self) -> None:
         os.unlink(self.there())
@@ -244,7 +246,8 @@ class Load:
     def do_replace(self) -> None:
         """As editors and databases do."""
         path = self.folder() + b"/" + self.dice.choice(NAMES[:6])
-        self.keep(os.open(path + b"~", os.O_CREAT | os.O_RDWR | os.O_NONBLOCK, 0o644))
+        flags = os.O_CREAT | os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW
+        self.keep(os.open(path + b"~", flags, 0o644))
         os.write(self.open[-1], self.data())
         os.fsync(self.open[-1])
         os.rename(path + b"~", path)

@@ -214,7 +214,7 @@ class Mutator:
 
     def symlink(self):
         path = self.place()
-        os.symlink(self.random.choice([b"a", b"../b", b"/etc/passwd"]), self.full(path))
+        os.symlink(self.random.choice([b"a", b"../b", b"/nonexistent/away"]), self.full(path))
         self.named(path)
 
     def link(self):
