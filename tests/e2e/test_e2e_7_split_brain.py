@@ -7,6 +7,7 @@ from labkit.lab import Lab
 from labkit.load import Note, missing_records
 from labkit.modules import TIMEOUT_MS
 from labkit.pair import Pair
+from labkit.safekit import safekit
 
 pytestmark = pytest.mark.lab
 
@@ -18,6 +19,9 @@ def test_the_former_secondary_gives_way_and_keeps_its_files_aside(lab: Lab) -> N
     patience = TIMEOUT_MS / 1000 + 20
     pair.wait("n1", "ALONE Ready", at_most_s=patience)
     pair.wait("n2", "ALONE Ready", at_most_s=patience)
+    for node in ("n1", "n2"):
+        shown = safekit(lab[node], "state", "-m", pair.module)
+        assert "split brain possible" in shown, shown
     lab["n1"].shell(f"echo n1 > {pair.directory}/disputed; echo x > {pair.directory}/only-n1")
     lab["n2"].shell(f"echo n2 > {pair.directory}/disputed; echo x > {pair.directory}/only-n2")
     pair.wait_work(100)

@@ -43,6 +43,7 @@ def _lead(t: Turn, decision: Decision) -> None:
     s = t.s
     t.announce(Level.INFO, f"Leads ({decision.row}): {decision.sentence}")
     s.phase = Phase.LEADING
+    s.evidence = decision.row
     s.lead_same = decision.same_generation
     s.lead_forced = decision.forced
     s.wish = "start"

@@ -205,6 +205,7 @@ def _take_over(t: Turn) -> bool:
         t.announce(Level.CRITICAL, f"Action alone called by heart: {cause.value}")
     s.phase = Phase.TAKING_OVER
     s.take_over_cause = cause
+    t.permitted("E6" if cause is Cause.NO_HEARTBEAT else "E1")
     s.app_ready = False
     s.following = False
     s.adopting_version = 0

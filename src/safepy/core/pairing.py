@@ -73,6 +73,7 @@ def pair(t: Turn) -> None:
     s = t.s
     s.told_resync = ""
     s.link = Link.PAIRED
+    s.evidence = ""
     s.allowed = None
     s.dozing_since = None
     open_as(t, Gate.PRIM)
@@ -145,6 +146,7 @@ def _secondary_gone(t: Turn) -> bool:
             freeze(t)
         else:
             s.link = Link.SOLO
+            t.permitted("E6" if t.peer_lost else "E1")
             t.want(records.confirm(records.claim(s.wanted, s.params.session)))
             if s.state is State.PRIM:
                 _show(t, State.ALONE, Cause.SECONDARY_GONE)
@@ -177,6 +179,7 @@ def _link_progress(t: Turn) -> bool:
             return True
         case Link.ASKING if t.peer_lost or _knows(t, t.view):
             s.link = Link.CONFIRMING
+            t.permitted("E1" if _knows(t, t.view) else "E6")
             s.link_version = t.want(records.confirm(s.wanted))
             return True
         case Link.CONFIRMING if t.durable(s.link_version):

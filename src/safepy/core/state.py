@@ -165,6 +165,8 @@ class ModuleState:
     #: The epoch in which this node began to serve alone; what the worker reports of an earlier
     #: one is old.
     solo_epoch: int = 0
+    #: The evidence that allowed this node to serve alone (protocol 7); "" while paired.
+    evidence: str = ""
     allowed: tuple[int, bool, str] | None = None
 
     # Following.

@@ -6,7 +6,7 @@ from safepy.model import Disk, Snapshot, State
 
 from . import election, links
 from .state import FROZEN, Link, ModuleState
-from .turn import status_of
+from .turn import SPLIT_BRAIN_POSSIBLE, status_of
 
 #: Why a node waits that may not have the newest data.
 _DATA_BEHIND = (election.WAIT_FOR_REMOTE, election.NEVER_SYNCHRONISED)
@@ -33,8 +33,14 @@ def snapshot(state: ModuleState, wall_now: float, now: float | None = None) -> S
         record=state.record,
         resources=tuple((name, value, wall_now) for name, value in state.told_resources),
         lanes=tuple((lane.lane.ident, lane.up is True) for lane in state.links.lanes),
+        notes=_notes(state, peer is None),
         peer_resources=() if peer is None else peer.resources,
     )
+
+
+def _notes(state: ModuleState, peer_lost: bool) -> tuple[str, ...]:
+    alone = state.state is State.ALONE and state.evidence == "E6"
+    return (SPLIT_BRAIN_POSSIBLE,) if alone and peer_lost else ()
 
 
 def _reason(state: ModuleState) -> str:

@@ -13,6 +13,11 @@ from .plans import Plan
 from .state import FROZEN, ModuleState, Phase
 from .transitions import TABLE, Cause
 
+#: Said when only the time-out allowed a node to serve alone (protocol 7, E6).
+SPLIT_BRAIN_POSSIBLE = (
+    "split brain possible: nothing but the time-out says that the other node is down"
+)
+
 
 class Turn:
     """The only place where a state is assigned to, and only to its own copy."""
@@ -32,6 +37,12 @@ class Turn:
 
     def announce(self, level: Level, text: str) -> None:
         self.out.append(Announce(level, text))
+
+    def permitted(self, evidence: str) -> None:
+        """This node may serve alone, by evidence E1 (the peer's own word) or E6 (the time-out)."""
+        self.s.evidence = evidence
+        sentence = SPLIT_BRAIN_POSSIBLE if evidence == "E6" else "the other node is behind"
+        self.announce(Level.INFO, f"Permission to serve alone ({evidence}): {sentence}")
 
     def new_id(self) -> int:
         number = self.s.next_id

@@ -257,7 +257,7 @@ class Module:
             snapshot,
             resources=tuple(resources[name] for name in sorted(resources)),
             progress=None if self.worker is None else self.worker.progress,
-            notes=tuple(self.beats.troubles.values()),
+            notes=(*snapshot.notes, *self.beats.troubles.values()),
         )
 
     def _setting(self, name: str, default: bool) -> bool:
