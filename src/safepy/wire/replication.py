@@ -91,12 +91,6 @@ class AdoptDone(Message, frozen=True, tag=10):
     epoch: int
 
 
-class Bye(Message, frozen=True, tag=11):
-    """The sender closes on purpose; `reason` is for the log."""
-
-    reason: str
-
-
 class SyncProgress(Message, frozen=True, tag=12):
     """Source: how far it is, once a second, for those who look at the target (model.Progress)."""
 
@@ -122,7 +116,6 @@ AnyMessage = (
     | SyncFailed
     | Adopt
     | AdoptDone
-    | Bye
     | SyncProgress
 )
 

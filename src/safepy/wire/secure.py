@@ -34,9 +34,9 @@ MAX_MESSAGE_BYTES = MAX_CLEAR_BYTES - 4
 MAX_FIRST_RECORD_BYTES = 2048
 
 
-class Hello(msgspec.Struct, frozen=True, tag="hello"):
-    """Who dials and why. `purpose` is "live" or "transfer"; `stream_id` joins the transfers of
-    one resynchronisation to its live stream; `detail` is free."""
+class _First(msgspec.Struct, frozen=True):
+    """What the first record of either side says. `purpose` is "live" or "transfer"; `stream_id`
+    joins the transfers of one resynchronisation to its live stream; `detail` is free."""
 
     version: int
     node: str
@@ -47,26 +47,16 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     detail: str = ""
 
 
-class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
-    version: int
-    node: str
-    module: str
-    epoch: int
-    purpose: str
-    stream_id: str = ""
-    detail: str = ""
+class Hello(_First, frozen=True, tag="hello"):
+    """Who dials and why."""
 
 
-class Refused(msgspec.Struct, frozen=True, tag="refused"):
+class Welcome(_First, frozen=True, tag="welcome"):
+    """The listener takes the stream."""
+
+
+class Refused(_First, frozen=True, tag="refused"):
     """`detail` says why, for the log; `epoch` lets a stale dialer see that it is stale (I13)."""
-
-    version: int
-    node: str
-    module: str
-    epoch: int
-    purpose: str
-    stream_id: str = ""
-    detail: str = ""
 
 
 _FIRST = msgspec.msgpack.Decoder(Hello | Welcome | Refused)

@@ -144,8 +144,6 @@ class Following:
                     raise PeerError(f"epoch {epoch} offered for adoption in {self.epoch}")
                 self._end_transfers()
                 self._context.report(messages.AdoptRequested(epoch, gen, base, list(history)))
-            case wire.Bye(reason):
-                self._drop(reason)
             case _:
                 raise PeerError(f"{type(message).__name__} is not for a follower here")
 
@@ -196,10 +194,6 @@ class Following:
         self._context.report(messages.ResyncFailed(self.epoch, reason, fatal))
 
     def _flush(self, number: int) -> None:
-        def work() -> None:
-            for fd in self._context.door_fds:
-                syncfs(fd)
-
         def then(error: str) -> None:
             if error:
                 self._failures += 1
@@ -208,7 +202,7 @@ class Following:
             else:
                 self._send(wire.Flushed(number))
 
-        in_thread(self._loop, "resync-flush", work, then)
+        in_thread(self._loop, "resync-flush", self._sync_doors, then)
 
     def _end_transfers(self) -> None:
         self._told = self._progress = None

@@ -125,9 +125,7 @@ class Serving:
         self.epoch = order.epoch
         self._joined = self._joining = False
         self._join = None
-        if self._sync is not None:
-            self._sync.close()
-            self._sync = None
+        self._end_sync()
         self._close_live()
         self.gate.open(Gate.ALONE, order.epoch, order.deadline_boottime_s)
         self.primary.release()
@@ -216,9 +214,7 @@ class Serving:
             raise PeerError(f"adoption of epoch {epoch} that was not asked for")
         self.epoch = epoch
         self._joining, self._joined, self._join = False, True, None
-        if self._sync is not None:
-            self._sync.close()
-            self._sync = None
+        self._end_sync()
         self.gate.change_mode(Gate.PRIM, epoch)
         self.primary.connect(self._send_op)
         self.primary.unhold()
@@ -255,9 +251,6 @@ class Serving:
             case wire.Fault(_, text):
                 self._close_live()
                 self._lost(f"the secondary cannot follow: {text}")
-            case wire.Bye(reason):
-                self._close_live()
-                self._lost(reason)
             case _:
                 raise PeerError(f"{type(message).__name__} is not for a primary")
 
@@ -275,9 +268,7 @@ class Serving:
             self.primary.disconnect()
             self._joined = self._joining = False
             self._join = None
-            if self._sync is not None:
-                self._sync.close()
-                self._sync = None
+            self._end_sync()
             self._context.report(messages.ReplicaLost(self.epoch, reason))
         elif self._sync is not None:
             self._sync.abandon(reason)
@@ -286,6 +277,11 @@ class Serving:
         if self._live is not None:
             live, self._live = self._live, None
             live.close()
+
+    def _end_sync(self) -> None:
+        if self._sync is not None:
+            self._sync.close()
+            self._sync = None
 
     def _drop_follower(self) -> None:
         """Back to serving ALONE without anybody; used before a join only."""

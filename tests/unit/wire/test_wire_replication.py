@@ -25,7 +25,6 @@ MESSAGES = [
     wire.SyncFailed("why", False),
     wire.Adopt(3, "g", "b", ((1, "x"),)),
     wire.AdoptDone(3),
-    wire.Bye("enough"),
     wire.SyncProgress("round 1", 3, 9, 1 << 40, 1 << 41, 12, 1, 2.5e6, None),
 ]
 
