@@ -1,8 +1,8 @@
 """One of several programs that do random things to one tree; driven by test_fuse_random_pair.
 
-    random_load.py SEED DIRECTORY
+    random_load.py SEED DIRECTORY [names]
 
-Reads "run", "pause" and "end" on its standard input, and says "paused OPERATIONS" or what went
+With "names" most operations are about names, links and attributes. Reads "run", "pause" and "end" on its standard input, and says "paused OPERATIONS" or what went
 wrong. Errors that programs cause one another are part of the game; those of a broken file system
 end it. Open files, also nameless ones, are kept across pauses.
 """
@@ -42,15 +42,33 @@ BROKEN = {
 }
 
 
+#: How often, beside 2 for every other operation.
+WEIGHTS = {"do_write": 8, "do_create": 6, "do_append": 3, "do_rename": 5, "do_open": 4}
+NAME_WEIGHTS = {
+    "do_create": 12,
+    "do_mkdir": 12,
+    "do_rename": 14,
+    "do_rename_over": 8,
+    "do_link": 8,
+    "do_unlink": 8,
+    "do_rmdir": 4,
+    "do_symlink": 6,
+    "do_truncate": 6,
+    "do_set_xattr": 8,
+    "do_remove_xattr": 6,
+    "do_map": 1,
+    "do_fsync": 1,
+}
+
+
 class Load:
-    def __init__(self, seed: int, root: bytes) -> None:
+    def __init__(self, seed: int, root: bytes, weights: dict[str, int]) -> None:
         self.dice = random.Random(seed)
         self.root = root
         self.open: list[int] = []
         self.count = 0
         self.kinds: Counter[str] = Counter()
         own = [getattr(self, name) for name in dir(self) if name.startswith("do_")]
-        weights = {"do_write": 8, "do_create": 6, "do_append": 3, "do_rename": 5, "do_open": 4}
         self.actions: list[Callable[[], None]] = own
         self.weights = [weights.get(action.__name__, 2) for action in own]
 
@@ -205,6 +223,14 @@ class Load:
         new = self.dice.choice([self.path, self.there])()
         syscalls.renameat2(-100, old, -100, new, flags)
 
+    def do_rename_over(self) -> None:
+        """A directory takes the place of another one, which must be empty."""
+        old, new = self.folder(), self.folder()
+        if self.dice.random() < 0.5:
+            new += b"/" + self.dice.choice(NAMES)
+            os.mkdir(new, 0o755)
+        os.rename(old, new)
+
     def do_link(self) -> None:
         os.link(self.there(), self.path(), follow_symlinks=False)
 
@@ -287,7 +313,7 @@ class Load:
 def main() -> None:
     faulthandler.register(signal.SIGUSR1)
     seed, root = int(sys.argv[1]), os.fsencode(sys.argv[2])
-    load = Load(seed, root)
+    load = Load(seed, root, NAME_WEIGHTS if "names" in sys.argv[3:] else WEIGHTS)
     if sys.stdin.readline() != "run\n":
         return
     while True:

@@ -38,10 +38,11 @@ ROUNDS = int(os.environ.get("SAFEPY_RANDOM_ROUNDS", "2"))
 class Programs:
     """The random programs on one tree."""
 
-    def __init__(self, root: Path, seed: int) -> None:
+    def __init__(self, root: Path, seed: int, *profile: str) -> None:
+        load = [sys.executable, str(HERE / "random_load.py")]
         self.processes = [
             subprocess.Popen(
-                [sys.executable, str(HERE / "random_load.py"), str(seed * 100 + n), str(root)],
+                [*load, str(seed * 100 + n), str(root), *profile],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -76,7 +77,7 @@ def wide_pair(pair: Pair) -> Iterator[Pair]:
 class Scene:
     """A pair under load. The main thread stands in for both daemons."""
 
-    def __init__(self, pair: Pair, seed: int, **setup: object) -> None:
+    def __init__(self, pair: Pair, seed: int, *profile: str, **setup: object) -> None:
         self.pair = pair
         self.setup = setup
         self.dice = random.Random(seed)
@@ -84,7 +85,7 @@ class Scene:
         self.b: HandledWorker | None = pair.worker("b", **setup)
         self.epoch = pair_up(self.a, self.b)
         self.resynchronised = False
-        self.programs = Programs(self.a.public, seed)
+        self.programs = Programs(self.a.public, seed, *profile)
 
     def run(self, for_s: float) -> None:
         until_s = time.monotonic() + for_s
