@@ -233,6 +233,9 @@ class Following:
         self._send(wire.AdoptDone(order.epoch))
         self._context.report(messages.Joined(order.epoch))
 
+    def checkpoint_recorded(self, order: messages.CheckpointRecorded) -> None:
+        """Not before the primary asks for checkpoints."""
+
     def _acknowledge(self, seq: int) -> None:
         """At once, not at the turn's end: an application on the other node waits for it."""
         if self._live is not None:

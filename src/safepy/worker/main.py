@@ -95,6 +95,14 @@ class Worker:
             case messages.ModifiedRecorded():
                 if serving is not None:
                     serving.modified_recorded()
+            case messages.CheckpointBegun():
+                if serving is not None:
+                    serving.checkpoint_begun(order)
+            case messages.CheckpointRecorded():
+                if serving is not None:
+                    serving.checkpoint_recorded(order)
+                elif following is not None:
+                    following.checkpoint_recorded(order)
             case _:
                 assert_never(order)
 

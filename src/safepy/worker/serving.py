@@ -309,6 +309,12 @@ class Serving:
     def modified_recorded(self) -> None:
         self.primary.modified_recorded()
 
+    def checkpoint_begun(self, order: messages.CheckpointBegun) -> None:
+        """Not before this worker asks for checkpoints."""
+
+    def checkpoint_recorded(self, order: messages.CheckpointRecorded) -> None:
+        """Not before this worker asks for checkpoints."""
+
     def _first_modification(self) -> None:
         self._context.report(messages.FirstModification(self.epoch))
 

@@ -25,15 +25,19 @@ Extents = tuple[tuple[int, int], ...]
 class Mark:
     """What is to be compared of one path.
 
-    `full`: everything, below it too, and whether it exists at all. Otherwise `extents`, sorted
-    (start, end) pairs in bytes that neither overlap nor touch, and always the attributes.
+    `full`: everything, below it too, and whether it exists at all. `walk`: names and attributes
+    of it and of all below; content only where size, mtime, id or another mark asks for it.
+    `extents`: sorted (start, end) pairs in bytes that neither overlap nor touch. Attributes are
+    always compared.
     """
 
     full: bool = False
     extents: Extents = ()
+    walk: bool = False
 
 
 FULL = Mark(full=True)
+WALK = Mark(walk=True)
 
 
 class Marks:
