@@ -45,6 +45,19 @@ class Active(StrEnum):
     SECONDARY = "S"
 
 
+class SyncMode(StrEnum):
+    """How much of the trees a resynchronisation looks at (protocol 6, 8), least first.
+
+    ZONES: what either node marked, by path (nothing, if nothing was marked). WALK: names and
+    attributes of all, and content where marks, times or ids ask for it. EVERYTHING: the content
+    of all files by digests, too.
+    """
+
+    ZONES = "zones"
+    WALK = "walk"
+    EVERYTHING = "everything"
+
+
 class Gate(StrEnum):
     """The worker's permission to answer modifications (protocol 0)."""
 
@@ -74,6 +87,8 @@ class Record:
     most 16. `solo_role` says from which role the node went alone ("P", "S" or ""), which
     decides a split brain (reference 7.5); `last_role` is the role at the last stop
     (`defaultprim="lastprim"`). `forced` marks a generation made by an operator's force.
+    `checkpoint` and `checkpoint_started` count the moments at which both nodes had everything
+    on their disks (protocol 4.3); they go on counting through all generations.
     """
 
     cluster_id: str = ""
@@ -93,6 +108,8 @@ class Record:
     solo_role: str = ""
     last_role: str = ""
     boot_id: str = ""
+    checkpoint: int = 0
+    checkpoint_started: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,10 +67,17 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class Replicated:
-    """`<replicated>`: an absolute directory. `mode` is "read_only" or "" (we treat both alike)."""
+    """`<replicated>`: an absolute directory. `mode` is "read_only" or "" (we treat both alike).
+
+    `tocheck`: relative paths that must exist before replication starts. `notreplicated`: what is
+    left out, as (kind, text) pairs: "path" (relative, with all below it), "regex" (entries whose
+    path matches are left out) or "only" (the pattern with the leading "!" taken off: entries
+    that do not match are left out)."""
 
     dir: str
     mode: str = ""
+    tocheck: tuple[str, ...] = ()
+    notreplicated: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +90,13 @@ class Rfs:
     acl: bool = False
     locktimeout_s: float = 100.0
     sendtimeout_s: float = 30.0
+    reitimeout_s: float = 150.0
+    reidetail: bool = False
+    reicommit_bytes: int = 0
+    reiallowedbw_bytes_s: int = 0
+    syncdelta_s: float = 0.0
+    syncat: str = ""
+    callbacks: bool = False
 
 
 @dataclass(frozen=True, slots=True)

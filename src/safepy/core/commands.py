@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from safepy.model import Beat, Gate, Level, Record
+from safepy.model import Beat, Gate, Level, Record, SyncMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +125,13 @@ class ReleaseHeld:
 
 @dataclass(frozen=True, slots=True)
 class AllowFollower:
-    """While serving ALONE: accept the peer's worker and bring its tree up to date."""
+    """While serving ALONE: accept the peer's worker and bring its tree up to date, looking at
+    `mode` at least, because of `reason` (protocol 6)."""
 
     epoch: int
     keep_aside: bool
+    mode: SyncMode = SyncMode.EVERYTHING
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,7 @@ class Join:
     gen: str
     base: str
     history: tuple[tuple[int, str], ...]
+    checkpoint: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +177,23 @@ class ModifiedRecorded:
     """The answer to `FirstModification`: its record is durable."""
 
     epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointBegun:
+    """PRIM: `checkpoint_started` is durable; rotate the log and flush both nodes."""
+
+    epoch: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointRecorded:
+    """The record holds this checkpoint: SECOND answers the primary, PRIM drops the marks of the
+    window before it (I6)."""
+
+    epoch: int
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +246,8 @@ Command = (
     | Adopted
     | StopFollowing
     | ModifiedRecorded
+    | CheckpointBegun
+    | CheckpointRecorded
     | WatchProcesses
     | Announce
     | SetResource

@@ -107,6 +107,7 @@ class AdoptRequested:
     gen: str
     base: str
     history: tuple[tuple[int, str], ...]
+    checkpoint: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,32 @@ class FirstModification:
     generation; the worker holds it until `RecordModified` is answered (protocol I4)."""
 
     epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class SyncChosen:
+    """How much the resynchronisation that begins looks at, and why: for people."""
+
+    epoch: int
+    mode: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointWanted:
+    """PRIM: the worker's window is full or old. Answered by `CheckpointBegun` once
+    `checkpoint_started` is durable (protocol 4.3 a)."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointReached:
+    """Everything before checkpoint `number` is durable: here (SECOND), on both nodes (PRIM).
+    Answered by `CheckpointRecorded` once the record says so (4.3 c, d)."""
+
+    epoch: int
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +202,9 @@ Event = (
     | Joined
     | ResyncFailed
     | FirstModification
+    | SyncChosen
+    | CheckpointWanted
+    | CheckpointReached
     | DiskFault
     | WorkerDied
     | GateStale

@@ -138,6 +138,8 @@ class Executor:
                 | commands.Join()
                 | commands.Adopted()
                 | commands.ModifiedRecorded()
+                | commands.CheckpointBegun()
+                | commands.CheckpointRecorded()
             ):
                 if parts.worker is not None:
                     parts.worker.order(command, now_s)

@@ -35,6 +35,8 @@ Order = (
     | commands.Join
     | commands.Adopted
     | commands.ModifiedRecorded
+    | commands.CheckpointBegun
+    | commands.CheckpointRecorded
 )
 
 
@@ -134,14 +136,29 @@ class WorkerLink:
             case commands.ReleaseHeld():
                 self._send(messages.ReleaseHeld(command.epoch, now_s + command.deadline_s))
             case commands.AllowFollower():
-                self._send(messages.AllowFollower(command.epoch, command.keep_aside))
+                self._send(
+                    messages.AllowFollower(
+                        command.epoch, command.keep_aside, str(command.mode), command.reason
+                    )
+                )
             case commands.Join():
-                history = list(command.history)
-                self._send(messages.Join(command.epoch, command.gen, command.base, history))
+                self._send(
+                    messages.Join(
+                        command.epoch,
+                        command.gen,
+                        command.base,
+                        list(command.history),
+                        command.checkpoint,
+                    )
+                )
             case commands.Adopted():
                 self._send(messages.Adopted(command.epoch))
             case commands.ModifiedRecorded():
                 self._send(messages.ModifiedRecorded(command.epoch))
+            case commands.CheckpointBegun():
+                self._send(messages.CheckpointBegun(command.epoch, command.number))
+            case commands.CheckpointRecorded():
+                self._send(messages.CheckpointRecorded(command.epoch, command.number))
             case _:
                 assert_never(command)
 
@@ -187,14 +204,27 @@ class WorkerLink:
             case messages.CaughtUp():
                 self._post(events.CaughtUp(report.epoch))
             case messages.AdoptRequested():
-                history = tuple(report.history)
-                self._post(events.AdoptRequested(report.epoch, report.gen, report.base, history))
+                self._post(
+                    events.AdoptRequested(
+                        report.epoch,
+                        report.gen,
+                        report.base,
+                        tuple(report.history),
+                        report.checkpoint,
+                    )
+                )
             case messages.Joined():
                 self._post(events.Joined(report.epoch))
             case messages.ResyncFailed():
                 self._post(events.ResyncFailed(report.epoch, report.reason, report.fatal))
             case messages.FirstModification():
                 self._post(events.FirstModification(report.epoch))
+            case messages.SyncChosen():
+                self._post(events.SyncChosen(report.epoch, report.mode, report.reason))
+            case messages.CheckpointWanted():
+                self._post(events.CheckpointWanted(report.epoch))
+            case messages.CheckpointReached():
+                self._post(events.CheckpointReached(report.epoch, report.number))
             case messages.DiskFault():
                 self._post(events.DiskFault(report.epoch, Disk(report.disk), report.reason))
             case messages.GateStale():

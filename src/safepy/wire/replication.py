@@ -8,68 +8,95 @@ stream's HELLO carries the epoch, so a frame of an older stream or epoch cannot 
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 from safepy.core.replica.ops import AnyOp
 from safepy.errors import PeerError
+from safepy.wire.text import one_line
 
 #: Largest encoded message: a write of 1 MiB and its header.
 MESSAGE_BYTES_MAX = (1 << 20) + (1 << 16)
+
+# Bounds of what is passed on to the daemon or calculated with (S4). What is larger is refused;
+# free text is cut instead (`one_line`).
+_HIGHEST = (1 << 63) - 1
+Number = Annotated[int, Meta(ge=0, le=_HIGHEST)]
+TreeIndex = Annotated[int, Meta(ge=0, le=255)]
+Errno = Annotated[int, Meta(ge=0, le=4095)]
+#: Ids of generations and streams, modes: short words of our own.
+Word = Annotated[str, Meta(max_length=64)]
+History = Annotated[tuple[tuple[Number, Word], ...], Meta(max_length=64)]
+#: Neither infinite nor NaN.
+Finite = Annotated[float, Meta(ge=0, le=1e300)]
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Base of all messages."""
 
 
+class _Worded(Message, frozen=True):
+    """Base of messages with words for people: they go into logs."""
+
+    def __post_init__(self) -> None:
+        for name in ("text", "reason", "phase"):
+            if hasattr(self, name):
+                msgspec.structs.force_setattr(self, name, one_line(getattr(self, name)))
+
+
 class Apply(Message, frozen=True, tag=1):
     """Primary: do this operation on directory number `tree`."""
 
-    seq: int
-    tree: int
+    seq: Number
+    tree: TreeIndex
     op: AnyOp
 
 
 class Ack(Message, frozen=True, tag=2):
     """Secondary: everything up to `seq` is received (or applied, by `acknowledge_on`)."""
 
-    seq: int
+    seq: Number
 
 
 class Completed(Message, frozen=True, tag=3):
     """Secondary: the fsync `seq` ended with `errno` (0: durable here)."""
 
-    seq: int
-    errno: int
+    seq: Number
+    errno: Errno
 
 
-class Fault(Message, frozen=True, tag=4):
+class Fault(_Worded, frozen=True, tag=4):
     """Secondary: an operation failed here that had not failed there; this copy is behind."""
 
-    errno: int
+    errno: Errno
     text: str
 
 
-class SyncBegin(Message, frozen=True, tag=5):
+class SyncBegin(_Worded, frozen=True, tag=5):
     """Source: open `transfers` transfer connections with `stream_id`; the comparison starts."""
 
-    stream_id: str
-    transfers: int
+    stream_id: Word
+    transfers: Number
     keep_aside: bool
+    mode: Word = "everything"
+    reason: str = ""
 
 
 class SyncFlush(Message, frozen=True, tag=6):
     """Source: make durable what has come so far."""
 
-    number: int
+    number: Number
 
 
 class Flushed(Message, frozen=True, tag=7):
     """Target: answer to `SyncFlush`."""
 
-    number: int
+    number: Number
 
 
-class SyncFailed(Message, frozen=True, tag=8):
+class SyncFailed(_Worded, frozen=True, tag=8):
     """Either side: the comparison cannot go on. `fatal`: trying again does not help."""
 
     reason: str
@@ -79,30 +106,56 @@ class SyncFailed(Message, frozen=True, tag=8):
 class Adopt(Message, frozen=True, tag=9):
     """Source: the trees are equal and flushed, take this identity (I11)."""
 
-    epoch: int
-    gen: str
-    base: str
-    history: tuple[tuple[int, str], ...]
+    epoch: Number
+    gen: Word
+    base: Word
+    history: History
+    checkpoint: Number = 0
 
 
 class AdoptDone(Message, frozen=True, tag=10):
     """Target: the identity is durable here; from now on this node is SECOND of `epoch`."""
 
-    epoch: int
+    epoch: Number
 
 
-class SyncProgress(Message, frozen=True, tag=12):
+class SyncProgress(_Worded, frozen=True, tag=12):
     """Source: how far it is, once a second, for those who look at the target (model.Progress)."""
 
     phase: str
-    files_done: int
-    files_total: int
-    bytes_done: int
-    bytes_total: int
-    bytes_copied: int
-    files_copied: int
-    rate_bytes_s: float
-    left_s: float | None
+    files_done: Number
+    files_total: Number
+    bytes_done: Number
+    bytes_total: Number
+    bytes_copied: Number
+    files_copied: Number
+    rate_bytes_s: Finite
+    left_s: Finite | None
+
+
+class SyncOffer(_Worded, frozen=True, tag=13):
+    """Target, before the transfers begin: what it knows of its own tree. `known`: its differences
+    from the state both nodes shared are in the source's marks and in `paths`, (directory number,
+    path) of what was changed here while the module was stopped. Otherwise names must be walked.
+    Several of these may come; `last` ends them. `reason` says why it is not known."""
+
+    known: bool
+    paths: tuple[tuple[TreeIndex, bytes], ...]
+    last: bool
+    reason: str = ""
+
+
+class Checkpoint(Message, frozen=True, tag=14):
+    """Primary, in order among the operations: make everything so far durable, and say so
+    (protocol 4.3)."""
+
+    number: Number
+
+
+class CheckpointDone(Message, frozen=True, tag=15):
+    """Secondary: everything before that `Checkpoint` is durable here, and so is its number."""
+
+    number: Number
 
 
 AnyMessage = (
@@ -117,6 +170,9 @@ AnyMessage = (
     | Adopt
     | AdoptDone
     | SyncProgress
+    | SyncOffer
+    | Checkpoint
+    | CheckpointDone
 )
 
 _decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)

@@ -33,6 +33,16 @@ class Setup(msgspec.Struct, frozen=True, tag="setup"):
     locktimeout_s: float
     sendtimeout_s: float
     keep_dir: str
+    #: Where the intent log, the saved marks and the seals are (0700, outside of the trees).
+    state_dir: str = ""
+    #: Which names are left out, one tuple for each directory: as in `config.schema.Replicated`.
+    notreplicated: list[tuple[tuple[str, str], ...]] = []
+    #: Bandwidth of a resynchronisation in bytes a second, 0: unlimited.
+    reiallowedbw_bytes_s: int = 0
+    #: Write to disk after so many bytes of one file, 0: only at the end.
+    reicommit_bytes: int = 0
+    reitimeout_s: float = 150.0
+    checkpoint_interval_s: float = 30.0
 
 
 class Serve(msgspec.Struct, frozen=True, tag="serve"):
@@ -68,8 +78,13 @@ class ReleaseHeld(msgspec.Struct, frozen=True, tag="release_held"):
 
 
 class AllowFollower(msgspec.Struct, frozen=True, tag="allow_follower"):
+    """`mode` (model.SyncMode) is the least that the records allow; what the workers know of their
+    trees may ask for more. `reason` is the sentence for people."""
+
     epoch: int
     keep_aside: bool
+    mode: str = "everything"
+    reason: str = ""
 
 
 class Join(msgspec.Struct, frozen=True, tag="join"):
@@ -77,6 +92,7 @@ class Join(msgspec.Struct, frozen=True, tag="join"):
     gen: str
     base: str
     history: list[tuple[int, str]]
+    checkpoint: int = 0
 
 
 class Follow(msgspec.Struct, frozen=True, tag="follow"):
@@ -96,6 +112,21 @@ class StopFollowing(msgspec.Struct, frozen=True, tag="stop_following"):
 
 class ModifiedRecorded(msgspec.Struct, frozen=True, tag="modified_recorded"):
     epoch: int
+
+
+class CheckpointBegun(msgspec.Struct, frozen=True, tag="checkpoint_begun"):
+    """To a primary: `checkpoint_started` = number is durable, go on with it (protocol 4.3)."""
+
+    epoch: int
+    number: int
+
+
+class CheckpointRecorded(msgspec.Struct, frozen=True, tag="checkpoint_recorded"):
+    """The number is durable in the record. A secondary answers the primary now, a primary drops
+    the marks of the window before."""
+
+    epoch: int
+    number: int
 
 
 class Exit(msgspec.Struct, frozen=True, tag="exit"):
@@ -118,6 +149,8 @@ Order = (
     | Adopted
     | StopFollowing
     | ModifiedRecorded
+    | CheckpointBegun
+    | CheckpointRecorded
     | Exit
 )
 
@@ -158,6 +191,7 @@ class AdoptRequested(msgspec.Struct, frozen=True, tag="adopt_requested"):
     gen: str
     base: str
     history: list[tuple[int, str]]
+    checkpoint: int = 0
 
 
 class Joined(msgspec.Struct, frozen=True, tag="joined"):
@@ -172,6 +206,28 @@ class ResyncFailed(msgspec.Struct, frozen=True, tag="resync_failed"):
 
 class FirstModification(msgspec.Struct, frozen=True, tag="first_modification"):
     epoch: int
+
+
+class SyncChosen(msgspec.Struct, frozen=True, tag="sync_chosen"):
+    """How much is looked at in the resynchronisation that begins now, and why."""
+
+    epoch: int
+    mode: str
+    reason: str
+
+
+class CheckpointWanted(msgspec.Struct, frozen=True, tag="checkpoint_wanted"):
+    """A primary: it is time. Answered by `CheckpointBegun`."""
+
+    epoch: int
+
+
+class CheckpointReached(msgspec.Struct, frozen=True, tag="checkpoint_reached"):
+    """Everything before the checkpoint is durable: on this node (a secondary), on both (a
+    primary). Answered by `CheckpointRecorded`."""
+
+    epoch: int
+    number: int
 
 
 class DiskFault(msgspec.Struct, frozen=True, tag="disk_fault"):
@@ -202,6 +258,9 @@ Report = (
     | Joined
     | ResyncFailed
     | FirstModification
+    | SyncChosen
+    | CheckpointWanted
+    | CheckpointReached
     | DiskFault
     | GateStale
     | Log

@@ -71,7 +71,8 @@ class Fallocate(Op, frozen=True, tag=5):
 
 class Make(Op, frozen=True, tag=6):
     """Create a regular file, directory, device, pipe or socket, by the type bits of `mode`.
-    `umask` is the caller's; the backing file system applies it (a default ACL overrides it)."""
+    `umask` is the caller's; the backing file system applies it (a default ACL overrides it).
+    `ident`: the new object's id, see `Identify` (empty: none)."""
 
     handle: int
     parent: int
@@ -82,6 +83,7 @@ class Make(Op, frozen=True, tag=6):
     uid: int
     gid: int
     stamps: Stamps = ()
+    ident: bytes = b""
 
 
 class Tmpfile(Op, frozen=True, tag=7):
@@ -94,6 +96,7 @@ class Tmpfile(Op, frozen=True, tag=7):
     uid: int
     gid: int
     stamps: Stamps = ()
+    ident: bytes = b""
 
 
 class Symlink(Op, frozen=True, tag=8):
@@ -162,6 +165,15 @@ class Fsync(Op, frozen=True, tag=15):
     data_only: bool
 
 
+class Identify(Op, frozen=True, tag=16):
+    """Give a file or directory its id: 16 bytes that name it on both nodes for good, whatever its
+    path (protocol 4.2). New objects get theirs from `Make` and `Tmpfile`; older ones before they
+    are renamed or linked, so that a name never comes to stand for other content unseen."""
+
+    handle: int
+    ident: bytes
+
+
 AnyOp = (
     Bind
     | Forget
@@ -178,4 +190,5 @@ AnyOp = (
     | SetXattr
     | RemoveXattr
     | Fsync
+    | Identify
 )
