@@ -158,6 +158,25 @@ class CheckpointDone(Message, frozen=True, tag=15):
     number: Number
 
 
+class Resume(Message, frozen=True, tag=16):
+    """Secondary, first on a connection that takes the place of one that broke: everything up to
+    `received` has come (F26, F32)."""
+
+    received: int
+
+
+class SyncAgain(Message, frozen=True, tag=17):
+    """Primary, after `Resume`: the end of this fsync, which was received, is still awaited."""
+
+    seq: int
+    tree: int
+    op: AnyOp
+
+
+class Leave(Message, frozen=True, tag=18):
+    """Secondary: this node stops following; the stream will not be taken up again."""
+
+
 AnyMessage = (
     Apply
     | Ack
@@ -173,6 +192,9 @@ AnyMessage = (
     | SyncOffer
     | Checkpoint
     | CheckpointDone
+    | Resume
+    | SyncAgain
+    | Leave
 )
 
 _decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)

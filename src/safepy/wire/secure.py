@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from safepy.errors import PeerError
 from safepy.wire.framing import LENGTH, MAX_RECORD_BYTES
+from safepy.wire.text import one_line
 
 VERSION = 1
 MAGIC = b"SFKS"
@@ -46,6 +47,15 @@ class _First(msgspec.Struct, frozen=True):
     stream_id: str = ""
     detail: str = ""
 
+    def __post_init__(self) -> None:
+        for name, characters_max in _FIRST_TEXTS:
+            text = one_line(getattr(self, name), characters_max)
+            msgspec.structs.force_setattr(self, name, text)
+
+
+#: Together they stay below MAX_FIRST_RECORD_BYTES, whatever their characters are.
+_FIRST_TEXTS = (("node", 64), ("module", 64), ("purpose", 16), ("stream_id", 32), ("detail", 240))
+
 
 class Hello(_First, frozen=True, tag="hello"):
     """Who dials and why."""
@@ -70,7 +80,7 @@ def decode_first(data: bytes) -> Hello | Welcome | Refused:
     """Raises PeerError for anything else, and for another protocol version."""
     try:
         message: Hello | Welcome | Refused = _FIRST.decode(data)
-    except msgspec.DecodeError as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise PeerError(f"first record cannot be read: {error}") from error
     if message.version != VERSION:
         raise PeerError(f"protocol version {message.version}, this node speaks {VERSION}")
@@ -97,6 +107,8 @@ def pack_hello(nonce: bytes) -> bytes:
 
 def parse_hello(data: bytes) -> bytes:
     """The nonce. Raises PeerError when it is no hello of this version."""
+    if len(data) != HELLO_BYTES:
+        raise PeerError("not a safepy stream")
     magic, version, _, nonce = _HELLO.unpack(data)
     if magic != MAGIC:
         raise PeerError("not a safepy stream")
