@@ -48,7 +48,6 @@ HOMES: dict[str, tuple[str, ...]] = {
 
 #: Files past 400 lines were looked at; the reason why each stays whole.
 LONG_FILES: dict[str, str] = {
-    "core.election": "the decision table of protocol 6, read and proved as one page",
     "dataplane.primary": "what becomes of a modification until it is answered, in one thread",
     "dataplane.resync.target": "one end of one conversation, message by message",
     "dataplane.resync.transfer": "the other end of it",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from safepy.model import Disk, Gate, Level, PeerView, State, Status
 
-from . import election, pairing, plans, records
+from . import pairing, plans, records, reunion
 from .commands import CloseGate, ModifiedRecorded
 from .pairing import BOUND, open_as
 from .state import Link, Phase
@@ -110,7 +110,7 @@ def _other_leader(t: Turn) -> bool:
     """The other node serves too: one of the two was frozen, or the brain was split."""
     s = t.s
     view = t.view
-    if view is None or election.misfit(s.wanted, view):
+    if view is None or reunion.misfit(s.wanted, view):
         s.told_split = False
         return False
     if _overtaken(t, view):
@@ -120,16 +120,16 @@ def _other_leader(t: Turn) -> bool:
         s.told_split = False
         return False
     if not s.params.has_rfs:
-        stays = election.wins_split(s.wanted, view.record)
+        stays = reunion.wins_split(s.wanted, view.record)
     elif view.record.gen == s.wanted.gen:
         return False
-    elif election.behind(s.wanted, view) and not s.wanted.peer_behind:
+    elif reunion.behind(s.wanted, view) and not s.wanted.peer_behind:
         step_aside(t, Cause.OVERTAKEN)
         return True
-    elif election.behind(s.wanted, view):
+    elif reunion.behind(s.wanted, view):
         # It took our generation further although we serve in it: ours is contained in its.
         stays = False
-    elif view.record.gen in election.ancestors(s.wanted):
+    elif view.record.gen in reunion.ancestors(s.wanted):
         return False  # It is the one that was overtaken; it will find out from our beats.
     else:
         if s.wanted.base != view.record.base and not s.told_split:
@@ -139,7 +139,7 @@ def _other_leader(t: Turn) -> bool:
             s.told_split = True
         if s.wanted.base != view.record.base:
             return False
-        stays = election.wins_split(s.wanted, view.record)
+        stays = reunion.wins_split(s.wanted, view.record)
     if stays:
         if not s.told_split:
             s.told_split = True
@@ -158,8 +158,8 @@ def _overtaken(t: Turn, view: PeerView) -> bool:
     if not s.params.has_rfs:
         return False
     if t.frozen:
-        return view.serving or election.behind(records.unclaim(s.wanted), view)
-    return s.link in BOUND and election.behind(s.wanted, view)
+        return view.serving or reunion.behind(records.unclaim(s.wanted), view)
+    return s.link in BOUND and reunion.behind(s.wanted, view)
 
 
 def _frozen_for_good(t: Turn) -> bool:

@@ -6,16 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from safepy.core.election import (
-    Decision,
-    Situation,
-    Verdict,
-    behind,
-    decide,
-    must_keep_aside,
-    reunion,
-    wins_split,
-)
+from safepy.core.election import Decision, Situation, Verdict, decide
+from safepy.core.reunion import behind, must_keep_aside, reunion, wins_split
 from safepy.model import Active, Disk, PeerView, Record, State, Status
 
 UP, OUT, BAD, NEW = Disk.UPTODATE, Disk.OUTDATED, Disk.INCONSISTENT, Disk.UNCONFIGURED
