@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from safepy.model import Active, Disk, Level, State
 
-from . import election, plans, records, serving, stopping
+from . import election, plans, records, reunion, serving, stopping
 from .commands import Adopted
 from .election import Verdict
 from .events import AdoptRequested
@@ -29,7 +29,7 @@ def adopt_requested(t: Turn, event: AdoptRequested) -> None:
     if event.epoch < s.wanted.promised or event.epoch <= s.wanted.epoch:
         return
     s.adopting_version = t.want(
-        records.adopt(s.wanted, event.epoch, event.gen, event.base, event.history)
+        records.adopt(s.wanted, event.epoch, event.gen, event.base, event.history, event.checkpoint)
     )
 
 
@@ -156,9 +156,9 @@ def behind(t: Turn) -> bool:
     view = t.view
     if s.serving or view is None or not s.params.has_rfs or s.wanted.disk is not Disk.UPTODATE:
         return False
-    if s.phase is Phase.LEADING or not election.behind(s.wanted, view):
+    if s.phase is Phase.LEADING or not reunion.behind(s.wanted, view):
         return False
-    if election.misfit(s.wanted, view):
+    if reunion.misfit(s.wanted, view):
         return False
     t.want(records.outdated(s.wanted))
     if s.phase is Phase.FOLLOWING and s.following:

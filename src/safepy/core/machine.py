@@ -13,6 +13,7 @@ from typing import assert_never
 from safepy.model import Active, Level, Record, State
 
 from . import (
+    checkpoints,
     deciding,
     events,
     following,
@@ -142,6 +143,12 @@ def _happen(t: Turn, event: Event) -> None:
                 following.resync_failed(t, event.reason, event.fatal)
         case events.FirstModification():
             serving.first_modification(t, event.epoch)
+        case events.SyncChosen():
+            pass
+        case events.CheckpointWanted():
+            checkpoints.wanted(t, event.epoch)
+        case events.CheckpointReached():
+            checkpoints.reached(t, event.epoch, event.number)
         case events.DiskFault():
             if s.serving:
                 serving.disk_fault(t, event.disk, event.reason)
@@ -196,6 +203,7 @@ def _rules(t: Turn) -> bool:
         or following.behind(t)
         or serving.rules(t)
         or following.rules(t)
+        or checkpoints.rules(t)
         or deciding.rules(t)
         or advance(t)
     )

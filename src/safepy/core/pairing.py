@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from safepy.model import Disk, Gate, Level, PeerView, State, Status
 
-from . import election, plans, records
+from . import plans, records, reunion
 from .commands import AllowFollower, CloseGate, Join, OpenGate, ReleaseHeld
 from .state import Link, Phase
 from .transitions import Cause
@@ -34,7 +34,8 @@ def caught_up(t: Turn, epoch: int) -> None:
     if not s.serving or s.link is not Link.SOLO or epoch < s.solo_epoch:
         return
     s.link = Link.RECORDING
-    s.link_version = t.want(records.join(s.wanted))
+    theirs = 0 if t.view is None else t.view.record.checkpoint_started
+    s.link_version = t.want(records.join(s.wanted, theirs))
     s.join_epoch = s.wanted.epoch
 
 
@@ -172,7 +173,7 @@ def _link_progress(t: Turn) -> bool:
             s.link = Link.JOINING
             s.link_until = t.now + s.params.detection_s
             record = s.record
-            t.do(Join(record.epoch, record.gen, record.base, record.history))
+            t.do(Join(record.epoch, record.gen, record.base, record.history, record.checkpoint))
             return True
         case Link.CLAIMING if t.durable(s.link_version):
             s.link = Link.ASKING
@@ -194,7 +195,7 @@ def _knows(t: Turn, view: PeerView | None) -> bool:
     refuses any earlier invitation to adopt, and it is not an up to date secondary."""
     if view is None or max(view.record.promised, view.record.epoch) < t.s.claim_epoch:
         return False
-    if election.leads(view):
+    if reunion.leads(view):
         return False
     return view.record.disk is not Disk.UPTODATE or view.state is not State.SECOND
 
@@ -208,9 +209,9 @@ def _allow_follower(t: Turn) -> bool:
         return False
     if s.wanted.epoch != t.epoch or s.wanted_version != s.durable_version:
         return False
-    if election.misfit(s.wanted, view) or s.dozing_since is not None:
+    if reunion.misfit(s.wanted, view) or s.dozing_since is not None:
         return False
-    order = (t.epoch, election.must_keep_aside(view.record, s.record), s.links.peer_session)
+    order = (t.epoch, reunion.must_keep_aside(view.record, s.record), s.links.peer_session)
     if s.allowed == order:
         return False
     s.allowed = order

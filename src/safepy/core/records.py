@@ -91,13 +91,19 @@ def is_unconfirmed_claim(record: Record) -> bool:
     return asking and record.solo_role == "P" and record.base != ""
 
 
-def join(record: Record) -> Record:
-    """The source stopped answering alone; next the follower may adopt (I11)."""
+def join(record: Record, peer_started: int = 0) -> Record:
+    """The source stopped answering alone; next the follower may adopt (I11).
+
+    Both trees are flushed and equal, so it is a checkpoint as well: its number is beyond every one
+    that either node ever began (`peer_started`: the follower's)."""
     epoch = next_epoch(record)
+    checkpoint = max(record.checkpoint_started, record.checkpoint, peer_started) + 1
     return replace(
         record,
         epoch=epoch,
         promised=epoch,
+        checkpoint=checkpoint,
+        checkpoint_started=checkpoint,
         peer_behind=False,
         modified=False,
         forced=False,
@@ -119,10 +125,14 @@ def follow(record: Record, epoch: int, boot_id: str, has_data: bool) -> Record:
     )
 
 
-def adopt(record: Record, epoch: int, gen: str, base: str, history: History) -> Record:
+def adopt(
+    record: Record, epoch: int, gen: str, base: str, history: History, checkpoint: int = 0
+) -> Record:
     """The tree equals the source's and is flushed (I11)."""
     return replace(
         see(record, epoch),
+        checkpoint=checkpoint,
+        checkpoint_started=checkpoint,
         epoch=max(record.epoch, epoch),
         gen=gen,
         base=base,
@@ -133,6 +143,25 @@ def adopt(record: Record, epoch: int, gen: str, base: str, history: History) -> 
         forced=False,
         solo_role="",
     )
+
+
+def begin_checkpoint(record: Record) -> Record:
+    """PRIM, before its log is rotated (protocol 4.3 a)."""
+    return replace(record, checkpoint_started=max(record.checkpoint, record.checkpoint_started) + 1)
+
+
+def complete_checkpoint(record: Record, number: int) -> Record:
+    """Everything before this checkpoint is durable (4.3 c, d)."""
+    return replace(
+        record,
+        checkpoint=max(record.checkpoint, number),
+        checkpoint_started=max(record.checkpoint_started, number),
+    )
+
+
+def checkpoints_agree(a: Record, b: Record) -> bool:
+    """Neither node has completed a checkpoint that the other never began (protocol 2.1)."""
+    return a.checkpoint <= b.checkpoint_started and b.checkpoint <= a.checkpoint_started
 
 
 def outdated(record: Record) -> Record:

@@ -88,6 +88,26 @@ class Link(StrEnum):
     CONFIRMING = "confirming"
 
 
+class CheckpointStage(StrEnum):
+    """How far a checkpoint is."""
+
+    #: PRIM: `checkpoint_started` is being saved.
+    BEGINNING = "beginning"
+    #: PRIM: both nodes flush.
+    FLUSHING = "flushing"
+    #: Both: the counter is being saved.
+    RECORDING = "recording"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointUnderWay:
+    """`version`: of the record that is waited for."""
+
+    number: int
+    stage: CheckpointStage
+    version: int = 0
+
+
 #: The gate is not answering and will not until permission is there.
 FROZEN = frozenset({Link.CLAIMING, Link.ASKING, Link.CONFIRMING})
 
@@ -168,6 +188,8 @@ class ModuleState:
     #: The evidence that allowed this node to serve alone (protocol 7); "" while paired.
     evidence: str = ""
     allowed: tuple[int, bool, str] | None = None
+
+    checkpoint: CheckpointUnderWay | None = None
 
     # Following.
     following: bool = False
