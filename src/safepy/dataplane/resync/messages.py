@@ -24,6 +24,7 @@ from msgspec import Meta
 
 from safepy.dataplane.resync.zones import DIGEST_BYTES, ZONE_BYTES
 from safepy.errors import LocalFault, PeerError
+from safepy.wire.text import one_line
 
 MAX_DEPTH = 4096
 MAX_PATH_BYTES = 256 << 10
@@ -66,7 +67,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     size: Size
     mtime_ns: int
     atime_ns: int
-    rdev: Annotated[int, Meta(ge=0)] = 0
+    rdev: Annotated[int, Meta(ge=0, le=(1 << 32) - 1)] = 0
     linked: bool = False
     link: Annotated[bytes, Meta(max_length=4095)] = b""
     xattrs: Xattrs = ()
@@ -180,6 +181,9 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag=4):
     reason: str
     fatal: bool
 
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "reason", one_line(self.reason))
+
 
 class Busy(msgspec.Struct, frozen=True, array_like=True, tag=5):
     """No answer, only a sign of life of a target that is at something long."""
@@ -196,7 +200,7 @@ def decode_request(data: bytes) -> Request:
     """Raises PeerError for what is no request or names what it must not."""
     try:
         request: Request = _REQUEST.decode(data)
-    except msgspec.DecodeError as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise PeerError(f"resynchronisation request cannot be read: {error}") from error
     match request:
         case Listing(path=path, entries=entries, gone=gone):
@@ -235,7 +239,7 @@ def decode_answer(data: bytes) -> Answer:
     """Raises PeerError for what is no answer."""
     try:
         answer: Answer = _ANSWER.decode(data)
-    except msgspec.DecodeError as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise PeerError(f"resynchronisation answer cannot be read: {error}") from error
     match answer:
         case Wanted(wants=wants):

@@ -41,9 +41,16 @@ from safepy.dataplane.resync.messages import (
 )
 from safepy.dataplane.resync.tree import Path
 from safepy.dataplane.resync.writing import CREATE, failure, flush, make, punch, write_all
-from safepy.dataplane.resync.zones import is_sparse, ranges_to_compare, zone_digests
+from safepy.dataplane.resync.zones import (
+    ZONE_BYTES,
+    is_sparse,
+    ranges_to_compare,
+    zone_digests,
+    zones_in,
+)
 from safepy.errors import PeerError
 from safepy.net.blocking import BlockingStream
+from safepy.wire.secure import MAX_MESSAGE_BYTES
 
 #: Up to here the digests of a file come with the answer to its listing.
 INLINE_BYTES = 1 << 20
@@ -68,6 +75,7 @@ class Target:
         self._aside = keep_aside
         self._acl = acl
         self._missing: set[tuple[int, Path]] = set()
+        self._missing_bytes = 0
         #: Names of a large directory while its listing comes in several messages.
         self._names: tuple[tuple[int, Path], list[bytes]] | None = None
         self._answered_s = 0.0
@@ -92,7 +100,13 @@ class Target:
                 self._stream.send(encode(Failed(reason.message, reason.fatal)))
                 raise
             if answer is not None:
-                self._stream.send(encode(answer))
+                self._say(answer)
+
+    def _say(self, answer: Answer) -> None:
+        data = encode(answer)
+        if len(data) > MAX_MESSAGE_BYTES:
+            raise PeerError("asks for more than one answer can hold")
+        self._stream.send(data)
 
     def flush(self) -> None:
         """Have everything on the disk (I12). Raises ResyncFailed when the kernel reports an
@@ -114,7 +128,7 @@ class Target:
             case Barrier():
                 if request.flush:
                     self.flush()
-                missing, self._missing = self._missing, set()
+                missing, self._missing, self._missing_bytes = self._missing, set(), 0
                 return Passed(tuple(missing))
             case End():
                 raise AssertionError("handled by serve")
@@ -284,7 +298,7 @@ class Target:
             if differ:
                 trees.apply_attributes(dir_fd, entry.name, entry, self._acl)
             return None
-        if sum(end - start for start, end in ranges) > INLINE_BYTES:
+        if zones_in(ranges) * ZONE_BYTES > INLINE_BYTES:
             return Want(index, found.st_size, full, differ)
         digests = b""
         if ranges:
@@ -298,7 +312,7 @@ class Target:
 
     def _compare(self, request: Compare) -> Answer:
         path = (*request.path, request.name)
-        if sum(end - start for start, end in request.ranges) > MAX_COMPARE_BYTES:
+        if zones_in(request.ranges) * ZONE_BYTES > MAX_COMPARE_BYTES:
             raise PeerError("too much to compare at once")
         dir_fd = self._open(request.tree, request.path)
         if dir_fd is None:
@@ -371,7 +385,7 @@ class Target:
             except OSError as error:
                 if error.errno not in trees.GONE:
                     raise failure(path, error) from error
-                self._missing.add((request.tree, path))
+                self._note_missing(request.tree, path)
             finally:
                 os.close(parent)
 
@@ -384,11 +398,20 @@ class Target:
         except OSError as error:
             if error.errno not in trees.GONE:
                 raise failure(path, error) from error
-            self._missing.add((tree, path))
+            self._note_missing(tree, path)
             return None
+
+    def _note_missing(self, tree: int, path: Path) -> None:
+        """For the answer to the next barrier, in which they must have room (S4)."""
+        if (tree, path) not in self._missing:
+            self._missing.add((tree, path))
+            self._missing_bytes += 8 + sum(map(len, path)) + 3 * len(path)
+        if self._missing_bytes > MAX_MISSING_BYTES:
+            raise PeerError("writes to too many directories that are not there")
 
 
 #: How often a target at something long gives a sign of life.
 BUSY_S = 5.0
-#: Largest total of the ranges in one `Compare`.
+MAX_MISSING_BYTES = 768 << 10
+#: Largest total of the ranges in one `Compare`, in whole zones.
 MAX_COMPARE_BYTES = 64 << 20

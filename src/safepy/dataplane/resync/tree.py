@@ -81,16 +81,20 @@ def status(dir_fd: int, name: bytes) -> os.stat_result | None:
 
 
 def open_file(dir_fd: int, name: bytes, flags: int = os.O_RDONLY) -> int:
-    """Open a regular file that exists; what became something else raises ENOENT."""
-    flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    """Open a regular file that exists; what became something else raises ENOENT.
+
+    Looked at before it is opened: opening a device node has effects of its own (S9)."""
+    place = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
     try:
-        fd = os.open(name, flags | os.O_NOATIME, dir_fd=dir_fd)
-    except PermissionError:
-        fd = os.open(name, flags, dir_fd=dir_fd)
-    if not S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise FileNotFoundError(errno.ENOENT, "no regular file any more")
-    return fd
+        if not S_ISREG(os.fstat(place).st_mode):
+            raise FileNotFoundError(errno.ENOENT, "no regular file any more")
+        flags |= os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            return os.open(f"/proc/self/fd/{place}", flags | os.O_NOATIME)
+        except PermissionError:
+            return os.open(f"/proc/self/fd/{place}", flags)
+    finally:
+        os.close(place)
 
 
 def open_file_or_none(dir_fd: int, name: bytes) -> int | None:
@@ -240,16 +244,16 @@ def remove(dir_fd: int, name: bytes, breathe: Callable[[], None] = lambda: None)
     # One descriptor, moved down and up: depth costs memory for names only.
     at = os.open(name, _DIRECTORY, dir_fd=dir_fd)
     try:
-        pending = [(name, _unlink_files(at))]
+        pending = [(name, _identity(at), _unlink_files(at))]
         while pending:
             breathe()
-            here, below = pending[-1]
+            here, _, below = pending[-1]
             if below:
                 deeper = below.pop()
                 fd = os.open(deeper, _DIRECTORY, dir_fd=at)
                 os.close(at)
                 at = fd
-                pending.append((deeper, _unlink_files(at)))
+                pending.append((deeper, _identity(at), _unlink_files(at)))
                 continue
             pending.pop()
             if not pending:
@@ -257,10 +261,18 @@ def remove(dir_fd: int, name: bytes, breathe: Callable[[], None] = lambda: None)
             fd = os.open(b"..", _DIRECTORY, dir_fd=at)
             os.close(at)
             at = fd
+            if _identity(at) != pending[-1][1]:
+                # Somebody moved it meanwhile: what is above it now is none of our business.
+                raise OSError(errno.ESTALE, "moved while it was being removed")
             os.rmdir(here, dir_fd=at)
     finally:
         os.close(at)
     os.rmdir(name, dir_fd=dir_fd)
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
 
 
 def _unlink_files(dir_fd: int) -> list[bytes]:
