@@ -2,9 +2,10 @@
 
     random_load.py SEED DIRECTORY [names]
 
-With "names" most operations are about names, links and attributes. Reads "run", "pause" and "end" on its standard input, and says "paused OPERATIONS" or what went
-wrong. Errors that programs cause one another are part of the game; those of a broken file system
-end it. Open files, also nameless ones, are kept across pauses.
+With "names" most operations are about names, links and attributes. Reads "run", "pause" and
+"end" on its standard input, and says "paused OPERATIONS" or what went wrong. Errors that programs
+cause one another are part of the game; those of a broken file system end it. Open files, also
+nameless ones, are kept across pauses.
 """
 
 from __future__ import annotations

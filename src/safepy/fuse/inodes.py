@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 
 from safepy.core.replica.ops import ROOT
+from safepy.fuse.interfaces import Listing
 from safepy.fuse.replies import DirEntry
 
 
@@ -45,12 +46,12 @@ class Lookups:
 
 
 class Directories:
-    """Open directories. Each has its own picture of the names, taken when it is read from the
-    start (rewinddir takes a new one), so that offsets stay true while names come and go."""
+    """Open directories, by the numbers that the kernel is given. One is opened beneath when it is
+    first read: many are opened for an fsync, or to stand in."""
 
-    def __init__(self, read: Callable[[int], list[DirEntry]]) -> None:
-        self._read = read
-        self._open: dict[int, list[DirEntry] | None] = {}
+    def __init__(self, open_directory: Callable[[int], Listing]) -> None:
+        self._open_directory = open_directory
+        self._open: dict[int, Listing | None] = {}
         self._numbers = count(1)
 
     def open(self) -> int:
@@ -58,13 +59,14 @@ class Directories:
         self._open[number] = None
         return number
 
-    def entries(self, number: int, handle: int, offset: int) -> list[DirEntry]:
-        """The picture of directory `handle`; raises OSError as reading it does."""
-        picture = self._open.get(number)
-        if picture is None or offset == 0:
-            picture = self._read(handle)
-            self._open[number] = picture
-        return picture
+    def portion(self, number: int, handle: int, position: int) -> Sequence[DirEntry]:
+        """What follows `position` in directory `handle`; raises OSError as reading it does."""
+        listing = self._open.get(number)
+        if listing is None:
+            listing = self._open[number] = self._open_directory(handle)
+        return listing.portion(position)
 
     def close(self, number: int) -> None:
-        self._open.pop(number, None)
+        listing = self._open.pop(number, None)
+        if listing is not None:
+            listing.close()

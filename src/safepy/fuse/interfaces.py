@@ -13,6 +13,18 @@ from safepy.fuse.replies import DirEntry
 Answer = Callable[[int, object], None]
 
 
+class Listing(Protocol):
+    """Somebody reads a directory. All raise OSError."""
+
+    def portion(self, position: int) -> Sequence[DirEntry]:
+        """Some entries that follow a position, "." and ".." among them; none at the end.
+
+        Position 0 is the start, each entry tells the position behind it; they stay true while
+        names come and go."""
+
+    def close(self) -> None: ...
+
+
 class Tree(Protocol):
     """The real files of one replicated directory, by handles (1 is the root). All raise OSError.
 
@@ -38,8 +50,7 @@ class Tree(Protocol):
     def duplicate(self, handle: int) -> int:
         """A descriptor for `Reader.read`."""
 
-    def list(self, handle: int) -> list[DirEntry]:
-        """(name, inode number, DT_* type) of each entry but "." and ".."."""
+    def open_directory(self, handle: int) -> Listing: ...
 
     def getxattr(self, handle: int, name: bytes) -> bytes: ...
 

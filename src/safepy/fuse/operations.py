@@ -24,7 +24,6 @@ from safepy.fuse import protocol, replies
 from safepy.fuse.inodes import Directories, Lookups
 from safepy.fuse.interfaces import Answer, Modifier, Reader, Tree
 from safepy.fuse.opcodes import OPCODES, Opcode
-from safepy.fuse.replies import DirEntry
 from safepy.fuse.session import Session
 from safepy.fuse.waiting import Waiting
 
@@ -38,9 +37,10 @@ _SET_ID = stat.S_ISUID | stat.S_ISGID
 _PERMISSIONS = 0o7777
 _HIDDEN_XATTR = b"trusted.safekit"
 _ACL_XATTR = b"system.posix_acl_"
-_DT_DIR = 4
 _RENAME_WHITEOUT = 4
-_UNKNOWN_INODE = 0xFFFFFFFF
+
+#: Names that are looked up in one turn: so much of a reply, whatever the caller has room for.
+LISTED_PLUS_BYTES = 32 * 1024
 
 
 class Filesystem:
@@ -59,7 +59,7 @@ class Filesystem:
         #: To be called now and then: frees programs that are being killed.
         self.end_killed = self._waiting.end_killed
         self._lookups = Lookups(tree.release)
-        self._directories = Directories(self._list)
+        self._directories = Directories(tree.open_directory)
         # Nodes that the kernel may hold set-id bits of. Only for these is it worth looking when
         # a write of an ordinary user says that the bits go.
         self._set_id: set[int] = set()
@@ -305,22 +305,23 @@ class Filesystem:
 
     def _readdir(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
         number, offset, size = protocol.read(body)
-        entries = self._directories.entries(number, node, offset)
-        self._session.reply(unique, replies.directory(entries, offset, size))
+        entries = self._directories.portion(number, node, offset)
+        self._session.reply(unique, replies.directory(entries, size))
 
     def _readdirplus(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
         number, offset, size = protocol.read(body)
-        entries = self._directories.entries(number, node, offset)
+        entries = self._directories.portion(number, node, offset)
 
         def look_up(name: bytes) -> tuple[int, os.stat_result] | None:
             try:
                 handle, st = self._tree.lookup(node, name)
             except FileNotFoundError:
-                return None  # removed since the picture was taken
+                return None  # removed since the portion was read
             self._note_set_id(handle, st)
             return handle, st
 
-        listing, handles = replies.directory_plus(entries, offset, size, look_up)
+        room = min(size, LISTED_PLUS_BYTES)
+        listing, handles = replies.directory_plus(entries, room, look_up)
         given = self._session.reply(unique, listing)
         for handle in handles:
             if given:
@@ -331,11 +332,6 @@ class Filesystem:
     def _releasedir(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
         self._directories.close(protocol.release(body))
         self._fail(unique, 0)
-
-    def _list(self, handle: int) -> list[DirEntry]:
-        own = self._tree.stat(handle).st_ino
-        dots: list[DirEntry] = [(b".", own, _DT_DIR), (b"..", _UNKNOWN_INODE, _DT_DIR)]
-        return dots + self._tree.list(handle)
 
     # Extended attributes
 

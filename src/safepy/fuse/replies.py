@@ -7,7 +7,7 @@ path, WRITE's count and an error, whole). Layouts: linux/fuse.h, minor 41.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from struct import Struct
 
 from safepy.fuse import protocol
@@ -37,8 +37,8 @@ _INVAL_INODE = Struct("<IiQQqq")
 _NS = 1_000_000_000
 _PADDING = tuple(bytes(-length % 8) for length in range(8))
 
-#: A directory entry: name, inode number, type as of dirent(3).
-DirEntry = tuple[bytes, int, int]
+#: A directory entry: name, inode number, type as of dirent(3), position of what follows it.
+DirEntry = tuple[bytes, int, int, int]
 
 FOPEN_KEEP_CACHE = 1 << 1
 
@@ -117,22 +117,20 @@ def init(asked: protocol.Init, flags: int, max_background: int) -> bytes:
     )
 
 
-def directory(entries: Sequence[DirEntry], offset: int, room_bytes: int) -> bytes:
-    """Reply to READDIR: the entries from number `offset` on that fit into the room."""
+def directory(entries: Iterable[DirEntry], room_bytes: int) -> bytes:
+    """Reply to READDIR: the first entries, as many as fit into the room."""
     parts: list[bytes] = []
-    for number in range(offset, len(entries)):
-        name, inode, kind = entries[number]
+    for name, inode, kind, position in entries:
         length = len(name)
         room_bytes -= _DIRENT.size + (length + 7 & ~7)
         if room_bytes < 0:
             break
-        parts += (_DIRENT.pack(inode, number + 1, length, kind), name, _PADDING[length % 8])
+        parts += (_DIRENT.pack(inode, position, length, kind), name, _PADDING[length % 8])
     return b"".join(parts)
 
 
 def directory_plus(
-    entries: Sequence[DirEntry],
-    offset: int,
+    entries: Iterable[DirEntry],
     room_bytes: int,
     look_up: Callable[[bytes], tuple[int, os.stat_result] | None],
 ) -> tuple[bytes, list[int]]:
@@ -142,8 +140,7 @@ def directory_plus(
     """
     parts: list[bytes] = []
     nodes: list[int] = []
-    for number in range(offset, len(entries)):
-        name, inode, kind = entries[number]
+    for name, inode, kind, position in entries:
         length = len(name)
         room_bytes -= _ENTRY.size + _DIRENT.size + (length + 7 & ~7)
         if room_bytes < 0:
@@ -154,7 +151,7 @@ def directory_plus(
         else:
             parts.append(entry(*found))
             nodes.append(found[0])
-        parts += (_DIRENT.pack(inode, number + 1, length, kind), name, _PADDING[length % 8])
+        parts += (_DIRENT.pack(inode, position, length, kind), name, _PADDING[length % 8])
     return b"".join(parts), nodes
 
 

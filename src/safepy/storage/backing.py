@@ -7,12 +7,12 @@ process's umask is that of the application: other threads set modes explicitly.
 
 from __future__ import annotations
 
-import builtins
 import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
 from typing import Any
+from weakref import WeakSet
 
 from msgspec.structs import replace
 
@@ -32,13 +32,13 @@ from safepy.core.replica.ops import (
 )
 from safepy.storage import syscalls
 from safepy.storage.changes import Changes, Outcome, component, data_extents, failure, hidden_xattr
-from safepy.storage.objects import Object, ObjectTable
+from safepy.storage.listing import Listing
+from safepy.storage.objects import DIRECTORY_FLAGS, Object, ObjectTable
 
 CHUNK_BYTES = 128 * 1024
 #: What the kernel asks for at most in one read of a file.
 READ_BYTES = 1 << 20
 _HIGHEST_OFFSET = (1 << 63) - 1
-_DT_UNKNOWN = 0
 
 
 class Tree:
@@ -59,6 +59,7 @@ class Tree:
         self._changes = Changes(self._objects, acl)
         self._table: dict[type[Op], Callable[[Any], Outcome]] = dict(self._changes.table)
         self._table[Fsync] = self._sync
+        self._listings: WeakSet[Listing] = WeakSet()
         self.on_release: Callable[[int], None] | None = None
 
     # -- handles --------------------------------------------------------------------------
@@ -75,6 +76,8 @@ class Tree:
 
     def close(self) -> None:
         """Close every descriptor; only handles of a new tree are worth anything then."""
+        for listing in list(self._listings):
+            listing.close()
         self._objects.clear()
         if self._root_fd >= 0:
             os.close(self._root_fd)
@@ -157,18 +160,19 @@ class Tree:
             raise failure(errno.EINVAL)
         return os.dup(self._objects.descriptor(found))
 
-    def list(self, handle: int) -> builtins.list[tuple[bytes, int, int]]:
-        """(name, inode number, d_type) of every entry, without "." and ".."."""
-        fd = self._objects.descriptor(self._objects.directory(handle))
-        with os.scandir(fd) as entries:
-            return [(os.fsencode(e.name), e.inode(), _d_type(e, fd)) for e in entries]
+    def open_directory(self, handle: int) -> Listing:
+        """To be read in portions; closed by its user, at the latest by `close`."""
+        folder = self._objects.descriptor(self._objects.directory(handle))
+        listing = Listing(os.open(b".", DIRECTORY_FLAGS, dir_fd=folder))
+        self._listings.add(listing)
+        return listing
 
     def getxattr(self, handle: int, name: bytes) -> bytes:
         if hidden_xattr(name, self.acl):
             raise failure(errno.ENODATA)
         return os.getxattr(self._target(handle), name)
 
-    def listxattr(self, handle: int) -> builtins.list[bytes]:
+    def listxattr(self, handle: int) -> list[bytes]:
         names = map(os.fsencode, os.listxattr(self._target(handle)))
         return [name for name in names if not hidden_xattr(name, self.acl)]
 
@@ -227,12 +231,12 @@ class Tree:
                 size = min(CHUNK_BYTES, start + length - at)
                 yield Write(handle, at, os.pread(self._file(handle), size, at))
 
-    def describe_nameless(self, handle: int) -> builtins.list[Op]:
+    def describe_nameless(self, handle: int) -> list[Op]:
         """Operations that make an unnamed file like this one, under the same handle."""
         found = self._objects.get(handle)
         status = os.fstat(self._objects.descriptor(found))
         mode = stat.S_IMODE(status.st_mode)
-        ops: builtins.list[Op] = [Tmpfile(handle, ROOT, mode, 0, status.st_uid, status.st_gid)]
+        ops: list[Op] = [Tmpfile(handle, ROOT, mode, 0, status.st_uid, status.st_gid)]
         ops += self.contents(handle)
         ops.append(SetAttr(handle, mode, status.st_uid, status.st_gid, status.st_size))
         for name in self.listxattr(handle):
@@ -240,7 +244,7 @@ class Tree:
         ops.append(SetAttr(handle, mtime_ns=status.st_mtime_ns))
         return ops
 
-    def repair(self, op: Op) -> builtins.list[Op]:
+    def repair(self, op: Op) -> list[Op]:
         """What the peer must do so that it equals what an operation that failed here left
         behind: some can end half done (protocol 4.1, F41)."""
         if isinstance(op, Rename):  # ext4 has touched the parents when a whiteout fails
@@ -255,7 +259,7 @@ class Tree:
             return []
         found = self._objects.get(op.handle)
         status = os.fstat(self._objects.descriptor(found))
-        ops: builtins.list[Op] = []
+        ops: list[Op] = []
         emptying = syscalls.FALLOC_ZERO_RANGE | syscalls.FALLOC_PUNCH_HOLE
         if isinstance(op, Fallocate) and found.is_regular and op.mode & emptying:
             hole = syscalls.FALLOC_PUNCH_HOLE | syscalls.FALLOC_KEEP_SIZE
@@ -296,16 +300,14 @@ class Tree:
         if wanted.fd < 0 or os.fstat(wanted.fd).st_nlink == 0:
             return False
         pending = [self._objects.root]
-        visited: builtins.list[Object] = []
+        visited: list[Object] = []
         try:
             return self._search(wanted, pending, visited)
         finally:
             for folder in reversed(visited + pending):
                 self._objects.prune(folder)
 
-    def _search(
-        self, wanted: Object, pending: builtins.list[Object], visited: builtins.list[Object]
-    ) -> bool:
+    def _search(self, wanted: Object, pending: list[Object], visited: list[Object]) -> bool:
         while pending:
             folder = pending.pop()
             visited.append(folder)
@@ -341,17 +343,3 @@ def run_sync(op: Fsync, fd: int) -> None:
             os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _d_type(entry: os.DirEntry[str], dir_fd: int) -> int:
-    if entry.is_file(follow_symlinks=False):
-        return stat.S_IFREG >> 12
-    if entry.is_dir(follow_symlinks=False):
-        return stat.S_IFDIR >> 12
-    if entry.is_symlink():
-        return stat.S_IFLNK >> 12
-    try:
-        mode = os.stat(entry.name, dir_fd=dir_fd, follow_symlinks=False).st_mode
-    except FileNotFoundError:  # gone since the listing
-        return _DT_UNKNOWN
-    return stat.S_IFMT(mode) >> 12

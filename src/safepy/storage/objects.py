@@ -18,7 +18,7 @@ from safepy.core.replica.ops import ROOT
 
 _COMMON = os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = _COMMON | os.O_NOATIME | os.O_NONBLOCK
-_DIRECTORY = _COMMON | os.O_NOATIME | os.O_DIRECTORY | os.O_RDONLY
+DIRECTORY_FLAGS = _COMMON | os.O_NOATIME | os.O_DIRECTORY | os.O_RDONLY
 _OTHER = _COMMON | os.O_PATH
 #: What forbids writing but not reading: immutable file, file system turned read-only, running.
 _READ_ONLY_ERRORS = frozenset({errno.EPERM, errno.EACCES, errno.EROFS, errno.ETXTBSY})
@@ -108,8 +108,13 @@ class ObjectTable:
 
     # -- bookkeeping of names -------------------------------------------------------------
 
+    def knows(self, handle: int) -> bool:
+        return handle in self._by_handle
+
     def name_handle(self, found: Object, handle: int) -> None:
-        """`handle` names this object from now on."""
+        """`handle` names this object from now on, and no other handle does."""
+        if found.handle and found.handle != handle:
+            self._by_handle.pop(found.handle, None)
         self._by_handle[handle] = found
         found.handle = handle
         if handle >= self._next_handle:
@@ -320,7 +325,7 @@ class ObjectTable:
 def _open(kind: int, name: bytes, dir_fd: int) -> tuple[int, bool]:
     """(descriptor, writable)"""
     if kind == stat.S_IFDIR:
-        return os.open(name, _DIRECTORY, dir_fd=dir_fd), False
+        return os.open(name, DIRECTORY_FLAGS, dir_fd=dir_fd), False
     if kind != stat.S_IFREG:
         return os.open(name, _OTHER, dir_fd=dir_fd), False
     try:

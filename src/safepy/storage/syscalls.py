@@ -52,6 +52,9 @@ _fallocate = _declare("fallocate", _int, _int, _i64, _i64)
 _syncfs = _declare("syncfs", _int)
 _linkat = _declare("linkat", _int, _str, _int, _str, _int)
 _utimensat = _declare("utimensat", _int, _str, _str, _int)
+_getdents64 = _declare(
+    "getdents64", _int, ctypes.c_void_p, ctypes.c_size_t, restype=ctypes.c_ssize_t
+)
 _openat2 = _declare(
     "syscall",
     ctypes.c_long,
@@ -97,6 +100,12 @@ def set_times(fd: int, atime_ns: int | None, mtime_ns: int | None) -> None:
     if _utimensat(fd, b"", times, _AT_EMPTY_PATH) < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def getdents(fd: int, buffer: ctypes.Array[ctypes.c_char]) -> bytes:
+    """The next records (struct linux_dirent64) of a directory that fit; none at its end."""
+    count = _call(_getdents64, fd, buffer, len(buffer))
+    return ctypes.string_at(buffer, count)
 
 
 def _timespec(time_ns: int | None) -> tuple[int, int]:

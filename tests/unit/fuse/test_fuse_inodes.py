@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from safepy.fuse.inodes import Directories, Lookups
+from safepy.fuse.replies import DirEntry
 
 
 def test_a_handle_is_released_with_its_last_lookup() -> None:
@@ -41,15 +42,32 @@ def test_forgetting_more_than_was_given_releases_once() -> None:
     assert released == [5]
 
 
-def test_each_open_directory_keeps_its_picture_until_it_is_rewound() -> None:
-    names = [(b"a", 1, 8)]
-    directories = Directories(lambda handle: list(names))
-    first = directories.open()
-    assert directories.entries(first, 1, 0) == [(b"a", 1, 8)]
-    names.append((b"b", 2, 8))
-    assert directories.entries(first, 1, 1) == [(b"a", 1, 8)]
-    second = directories.open()
-    assert len(directories.entries(second, 1, 0)) == 2
-    assert len(directories.entries(first, 1, 0)) == 2
-    directories.close(first)
-    directories.close(first)
+class FakeListing:
+    def __init__(self, handle: int) -> None:
+        self.handle = handle
+        self.closed = 0
+
+    def portion(self, position: int) -> list[DirEntry]:
+        return [(b"a", self.handle, 8, position + 1)]
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_each_open_directory_is_read_by_itself_and_closed_once() -> None:
+    opened: list[FakeListing] = []
+
+    def open_directory(handle: int) -> FakeListing:
+        opened.append(FakeListing(handle))
+        return opened[-1]
+
+    directories = Directories(open_directory)
+    first, second, unread = directories.open(), directories.open(), directories.open()
+    assert opened == []
+    assert directories.portion(first, 7, 0) == [(b"a", 7, 8, 1)]
+    assert directories.portion(second, 7, 5) == [(b"a", 7, 8, 6)]
+    assert directories.portion(first, 7, 1) == [(b"a", 7, 8, 2)]
+    assert len(opened) == 2
+    for number in (first, first, unread):
+        directories.close(number)
+    assert [listing.closed for listing in opened] == [1, 0]

@@ -132,19 +132,19 @@ def test_attributes_before_1970(tmp_path: Path) -> None:
 )
 def test_a_directory_read_in_pieces_is_whole(names: list[bytes], room: int, plus: bool) -> None:
     room += 400 if plus else 300  # the kernel always has room for one
-    entries = [(name, 100 + number, 8) for number, name in enumerate(names)]
+    entries = [(name, 100 + number, 8, number + 1) for number, name in enumerate(names)]
     status = os.stat("/")
-    seen: list[tuple[bytes, int, int]] = []
+    seen: list[tuple[bytes, int, int, int]] = []
     looked_up: list[int] = []
     offset = 0
     while True:
         if plus:
             piece, nodes = replies.directory_plus(
-                entries, offset, room, lambda name: (len(name), status)
+                entries[offset:], room, lambda name: (len(name), status)
             )
             looked_up += nodes
         else:
-            piece = replies.directory(entries, offset, room)
+            piece = replies.directory(entries[offset:], room)
         assert len(piece) <= room
         if not piece:
             break
@@ -152,7 +152,7 @@ def test_a_directory_read_in_pieces_is_whole(names: list[bytes], room: int, plus
         while at < len(piece):
             at += 128 if plus else 0
             inode, offset, length, kind = struct.unpack_from("<QQII", piece, at)
-            seen.append((piece[at + 24 : at + 24 + length], inode, kind))
+            seen.append((piece[at + 24 : at + 24 + length], inode, kind, offset))
             at += (24 + length + 7) & ~7
     assert seen == entries
     if plus:
