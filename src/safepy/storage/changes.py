@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from safepy.core.replica.ops import (
+    ROOT,
     Bind,
     Fallocate,
     Forget,
@@ -37,6 +38,10 @@ NAME_MAX = 255
 #: Bounds of what a peer may ask to resolve (S4, S8); far above what applications make.
 BIND_PATH_MAX_BYTES = 65_536
 BIND_DEPTH_MAX = 4_096
+HANDLE_MAX = (1 << 63) - 1
+_OFFSET_MAX = (1 << 63) - 1
+_RENAME_FLAGS = syscalls.RENAME_NOREPLACE | syscalls.RENAME_EXCHANGE | syscalls.RENAME_WHITEOUT
+_FALLOC_MODES = 0xFF
 
 #: Ours, invisible and not writable through the mount or by a peer (S10).
 RESERVED_XATTR = b"trusted.safekit"
@@ -92,8 +97,16 @@ class Changes:
 
     # -- handles --------------------------------------------------------------------------
 
+    def _check_new(self, handle: int) -> None:
+        """A handle is given once: neither the root's nor one in use changes its meaning (S4)."""
+        if not ROOT < handle <= HANDLE_MAX:
+            raise failure(errno.EINVAL)
+        if self._objects.knows(handle):
+            raise failure(errno.EEXIST)
+
     def _bind(self, op: Bind) -> Outcome:
         objects = self._objects
+        self._check_new(op.handle)
         if len(op.path) > BIND_PATH_MAX_BYTES or op.path.count(b"/") >= BIND_DEPTH_MAX:
             raise failure(errno.ENAMETOOLONG)
         found = objects.root
@@ -104,6 +117,8 @@ class Changes:
             dir_fd = objects.descriptor(found)
             status = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
             found = objects.enter(found, name, status)
+        if found is objects.root:
+            raise failure(errno.EINVAL)
         objects.name_handle(found, op.handle)
         return None, ()
 
@@ -122,6 +137,11 @@ class Changes:
         return count, (op.handle,)
 
     def _fallocate(self, op: Fallocate) -> Outcome:
+        # ctypes would cut larger numbers off without a word.
+        if not (0 <= op.mode <= _FALLOC_MODES and 0 <= op.offset <= _OFFSET_MAX - op.length):
+            raise failure(errno.EINVAL)
+        if op.length <= 0:
+            raise failure(errno.EINVAL)
         fd = self._objects.writable(self._objects.get(op.handle))
         syscalls.fallocate(fd, op.mode, op.offset, op.length)
         return None, (op.handle,)
@@ -186,6 +206,7 @@ class Changes:
 
     def _make(self, op: Make) -> Outcome:
         objects = self._objects
+        self._check_new(op.handle)
         parent, name = objects.directory(op.parent), component(op.name)
         dir_fd = objects.descriptor(parent)
         kind, mode = stat.S_IFMT(op.mode), stat.S_IMODE(op.mode)
@@ -215,6 +236,7 @@ class Changes:
 
     def _symlink(self, op: Symlink) -> Outcome:
         objects = self._objects
+        self._check_new(op.handle)
         parent, name = objects.directory(op.parent), component(op.name)
         dir_fd = objects.descriptor(parent)
         os.symlink(op.target, name, dir_fd=dir_fd)
@@ -228,6 +250,7 @@ class Changes:
 
     def _tmpfile(self, op: Tmpfile) -> Outcome:
         objects = self._objects
+        self._check_new(op.handle)
         dir_fd = objects.descriptor(objects.directory(op.parent))
         outer_umask = os.umask(op.umask)
         try:
@@ -276,6 +299,8 @@ class Changes:
         return parent, name
 
     def _rename(self, op: Rename) -> Outcome:
+        if not 0 <= op.flags <= _RENAME_FLAGS:
+            raise failure(errno.EINVAL)
         objects = self._objects
         parent, new_parent = objects.directory(op.parent), objects.directory(op.new_parent)
         name, new_name = component(op.name), component(op.new_name)
@@ -315,7 +340,10 @@ def _owned(fd: int, name: bytes, dir_fd: int, uid: int, gid: int) -> os.stat_res
     if after.st_mode == before.st_mode:
         return after
     mode = stat.S_IMODE(before.st_mode)
-    os.chmod(fd, mode) if fd >= 0 else os.chmod(name, mode, dir_fd=dir_fd)
+    if fd >= 0:
+        os.chmod(fd, mode)
+    else:
+        _set_mode_of_name(dir_fd, name, mode)
     return _status(fd, name, dir_fd)
 
 
@@ -323,6 +351,17 @@ def _changes_nothing(op: SetAttr) -> bool:
     """chown(-1, -1) comes as this; file systems stamp the object and drop set-id bits."""
     times = op.atime_ns, op.mtime_ns
     return times == (None, None) and op.mode is None and op.size is None and not op.kill_priv
+
+
+def _set_mode_of_name(dir_fd: int, name: bytes, mode: int) -> None:
+    """By a descriptor of the object itself: chmod by name follows a link that took its place."""
+    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        if stat.S_ISLNK(os.fstat(fd).st_mode):
+            raise failure(errno.ELOOP)
+        _set_mode(f"/proc/self/fd/{fd}", mode)
+    finally:
+        os.close(fd)
 
 
 def _set_mode(target: int | str, mode: int) -> None:
