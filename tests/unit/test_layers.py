@@ -42,6 +42,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "psutil": ("host.processes",),
     "click": ("cli",),
     "cryptography": ("wire",),
+    "cronsim": ("config.schedule",),
     "xxhash": ("dataplane.resync",),
     "msgspec": ("",),  # vocabulary, anywhere
 }

@@ -32,8 +32,28 @@ def check_against(
             f'<service> attribute defaultprim="{config.defaultprim}": allowed are alone, lastprim'
         )
         raise where.error("service", f"{text}, {', '.join(sorted((node, peer)))}")
+    _check_flow(config, cluster, (node, peer), where)
     _check_directories(config, where, others or {}, reserved)
     return peer
+
+
+def _check_flow(
+    config: ModuleConfig, cluster: Cluster, pair: tuple[str, str], where: _Where
+) -> None:
+    """The legacy `<flow>`: a lan with both nodes, and the one of ident="flow" (11.2)."""
+    flow = "" if config.rfs is None else config.rfs.flow
+    if not flow:
+        return
+    text = f'<flow> attribute name="{shown(flow)}": '
+    lan = cluster.lan(flow)
+    if lan is None:
+        known = ", ".join(lan.name for lan in cluster.lans)
+        raise where.error("flow", f"{text}no lan of the cluster, allowed are {known}")
+    if any(lan.node(name) is None for name in pair):
+        raise where.error("flow", f"{text}allowed is a lan with {' and '.join(sorted(pair))}")
+    if config.flow_lan != flow:
+        found = f'the heartbeat with ident="flow" is on {config.flow_lan}'
+        raise where.error("flow", f"{text}{found}, allowed is the same lan")
 
 
 class _Where:

@@ -82,7 +82,11 @@ class Replicated:
 
 @dataclass(frozen=True, slots=True)
 class Rfs:
-    """`<rfs>`. `acknowledge_on` is "receipt" for async="second", "apply" for async="none"."""
+    """`<rfs>`. `acknowledge_on` is "receipt" for async="second", "apply" for async="none".
+
+    A limit of 0 means none. `syncat` is a crontab expression; `callbacks`: `_rfs_callback` is
+    called; `checktime_s`: how long the mount may take to answer a probe, one each
+    `checkintv_s`; `flow`: the lan that the legacy `<flow>` names."""
 
     replicated: tuple[Replicated, ...]
     acknowledge_on: str = "receipt"
@@ -97,6 +101,9 @@ class Rfs:
     syncdelta_s: float = 0.0
     syncat: str = ""
     callbacks: bool = False
+    checktime_s: float = 220.0
+    checkintv_s: float = 120.0
+    flow: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +154,11 @@ class ModuleConfig:
 
     @property
     def flow_lan(self) -> str:
-        """The lan that carries replication: ident="flow", else the first heartbeat's."""
+        """The lan that carries replication: ident="flow", else that of the legacy `<flow>`, else
+        the first heartbeat's. Where both are given they agree."""
         for beat in self.heartbeats:
             if beat.ident == "flow":
                 return beat.lan
+        if self.rfs is not None and self.rfs.flow:
+            return self.rfs.flow
         return self.heartbeats[0].lan

@@ -6,18 +6,14 @@ one line. What the reference knows and this version does not carry out yet is re
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-import msgspec
-
-from safepy.config import macros, xml
+from safepy.config import agreement, macros, rfs, xml
 from safepy.config.ere import compile_ere
 from safepy.config.names import LABEL, LABEL_RULE, VARIABLE, VARIABLE_RULE, is_label, is_name
-from safepy.config.schema import Errd, Heartbeat, ModuleConfig, Proc, Replicated, Rfs, User
+from safepy.config.schema import Errd, Heartbeat, ModuleConfig, Proc, User
 from safepy.config.values import Values, Words, check_words
 
 VOCABULARY = {
@@ -40,18 +36,7 @@ VOCABULARY = {
     "heartbeat": Words(
         attributes=("name", "ident", "pulse", "timeout"), later_children=("server",)
     ),
-    "rfs": Words(
-        attributes=("async", "nbrei", "acl", "locktimeout", "sendtimeout", "mountover"),
-        children=("replicated",),
-        later_attributes=(
-            *("reitimeout", "reidetail", "packetsize", "reipacketsize", "ruzone_blocksize"),
-            *("namespacepolicy", "reicommit", "reiallowedbw", "nbremconn", "checktime"),
-            *("checkintv", "syncdelta", "syncat", "scripts", "mountoversuffix", "iotimeout"),
-            *("roflags", "allocthreshold", "nfsbox_options"),
-        ),
-        later_children=("flow",),
-    ),
-    "replicated": Words(attributes=("dir", "mode"), later_children=("tocheck", "notreplicated")),
+    **rfs.VOCABULARY,
     "user": Words(
         attributes=("nicestoptimeout", "forcestoptimeout", "logging", "userlogsize"),
         children=("var",),
@@ -75,17 +60,13 @@ MAX_HEARTBEATS = 8
 RESERVED_VARIABLES = frozenset(
     {"SAFE", "SAFEVAR", "SAFEBIN", "SAFEMODULE", "SAFEUSERBIN", "SAFEUSERCONF", "SAFEUSERVAR"}
 )
-SYSTEM_DIRECTORIES = ("/proc", "/sys", "/dev", "/run")
-
-_DIRECTORY = re.compile(r"/[^\s\x00-\x1f\x7f]{1,1023}")
-_DIRECTORY_RULE = 'absolute paths without spaces and without ".."'
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
     """A configuration, the XML after macro replacement (safeconf.xml), and where things stand.
 
-    `lines` maps "service", "heartbeat LAN" and "replicated DIR" to line numbers.
+    `lines` maps "service", "heartbeat LAN", "flow" and "replicated DIR" to line numbers.
     """
 
     config: ModuleConfig
@@ -109,8 +90,8 @@ def read(data: bytes, file: str, environment: Mapping[str, str]) -> Parsed:
             raise xml.error(file, macro.line, text)
     macros.expand(root, file, environment)
     config = _service(service, file)
-    digest = hashlib.sha256(msgspec.json.encode(config)).hexdigest()[:16]
-    return Parsed(replace(config, digest=digest), xml.serialise(root), _lines(root))
+    config = replace(config, digest=agreement.digest(config))
+    return Parsed(config, xml.serialise(root), _lines(root))
 
 
 def _lines(root: xml.Element) -> dict[str, int]:
@@ -122,6 +103,8 @@ def _lines(root: xml.Element) -> dict[str, int]:
             lines[f"heartbeat {element.attributes['name']}"] = element.line
         elif element.tag == "replicated":
             lines[f"replicated {PurePosixPath(element.attributes['dir'])}"] = element.line
+        elif element.tag == "flow":
+            lines["flow"] = element.line
     return lines
 
 
@@ -152,12 +135,13 @@ def _service(element: xml.Element, file: str) -> ModuleConfig:
         raise values.wrong("defaultprim", "are alone, lastprim, the name of a node")
     user = _at_most_one(element, "user", file)
     errd = _at_most_one(element, "errd", file)
-    rfs = _at_most_one(element, "rfs", file)
+    replication = _at_most_one(element, "rfs", file)
     if errd is not None and user is None:
         text = "<errd> without <user>: allowed is <errd> only together with <user/>"
         raise xml.error(file, errd.line, text)
+    heart = _only(element, "heart", file)
     return ModuleConfig(
-        heartbeats=_heart(_only(element, "heart", file), file, replicates=rfs is not None),
+        heartbeats=_heart(heart, file, replicates=replication is not None),
         mode=mode,
         boot=values.choice("boot", ("on", "off", "auto", "ignore"), "ignore"),
         boot_delay_s=values.time_s("boot_delay", "s", 0, 86_400, 0),
@@ -165,7 +149,11 @@ def _service(element: xml.Element, file: str) -> ModuleConfig:
         defaultprim=defaultprim,
         maxloop=values.integer("maxloop", 0, 1_000_000, 3),
         loop_interval_s=values.time_s("loop_interval", "h", 0, 87_600, 24),
-        rfs=None if rfs is None else _rfs(rfs, file),
+        rfs=(
+            None
+            if replication is None
+            else rfs.parse_rfs(replication, file, scripts_run=user is not None)
+        ),
         user=None if user is None else _user(user, file),
         errd=Errd() if errd is None else _errd(errd, file),
     )
@@ -208,47 +196,6 @@ def _pulse_and_timeout(
         found = f"found are timeout {timeout}ms and pulse {pulse}ms"
         raise values.wrong(attribute, allowed, found)
     return pulse, timeout
-
-
-def _rfs(element: xml.Element, file: str) -> Rfs:
-    values = Values(element, file)
-    directories: list[Replicated] = []
-    for child in element.named("replicated"):
-        directories.append(_replicated(child, file, [other.dir for other in directories]))
-    if not directories:
-        text = "<rfs>: <replicated> is missing, allowed is one for each directory"
-        raise xml.error(file, element.line, text)
-    # Accepted for old files; what it chose in SafeKit does not exist here (design 2, row 5).
-    values.choice("mountover", ("on", "off"), "off")
-    acknowledge_on = {"second": "receipt", "none": "apply"}
-    return Rfs(
-        replicated=tuple(directories),
-        acknowledge_on=acknowledge_on[values.choice("async", ("second", "none"), "second")],
-        transfers=values.integer("nbrei", 1, 64, 6),
-        acl=values.switch("acl", False),
-        locktimeout_s=values.time_s("locktimeout", "s", 1, 86_400, 100),
-        sendtimeout_s=values.time_s("sendtimeout", "s", 1, 86_400, 30),
-    )
-
-
-def _replicated(element: xml.Element, file: str, others: list[str]) -> Replicated:
-    values = Values(element, file)
-    text = values.matching("dir", _DIRECTORY, _DIRECTORY_RULE)
-    path = PurePosixPath("/" + text.lstrip("/"))
-    if ".." in path.parts:
-        raise values.wrong("dir", f"are {_DIRECTORY_RULE}")
-    if len(path.parts) == 1:
-        raise values.wrong("dir", "is every directory but the root")
-    for system in map(PurePosixPath, SYSTEM_DIRECTORIES):
-        if path == system or system in path.parents:
-            raise values.wrong("dir", f"is nothing in {system}, which the kernel provides")
-    for other in map(PurePosixPath, others):
-        if path == other:
-            raise values.wrong("dir", "is each directory once")
-        if other in path.parents or path in other.parents:
-            raise values.wrong("dir", "is no directory inside another one", f"see {other}")
-    mode = values.choice("mode", ("read_only",)) if "mode" in element.attributes else ""
-    return Replicated(str(path), mode)
 
 
 def _user(element: xml.Element, file: str) -> User:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from safepy.config import xml
@@ -24,13 +24,15 @@ _UNIT_US = {
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What may stand in an element: carried out, not carried out yet, accepted without effect."""
+    """What may stand in an element: carried out, not carried out yet, accepted without effect,
+    refused with a reason."""
 
     attributes: tuple[str, ...] = ()
     children: tuple[str, ...] = ()
     later_attributes: tuple[str, ...] = ()
     later_children: tuple[str, ...] = ()
     ignored_attributes: tuple[str, ...] = ()
+    refused_attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 def check_words(root: xml.Element, file: str, vocabulary: Mapping[str, Words]) -> None:
@@ -56,6 +58,8 @@ def _check_attribute(element: xml.Element, file: str, name: str, value: str, wor
     if name in words.later_attributes:
         text = f"{where}: this attribute is not supported yet by this version"
         raise xml.error(file, element.line, text)
+    if name in words.refused_attributes:
+        raise xml.error(file, element.line, f"{where}: {words.refused_attributes[name]}")
     if name not in words.attributes and name not in words.ignored_attributes:
         text = f"{where}: unknown attribute, allowed {listed(sorted(words.attributes))}"
         raise xml.error(file, element.line, text)

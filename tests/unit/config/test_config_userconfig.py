@@ -264,8 +264,9 @@ BAD_RESTS = {
     '<rfs async="first"><replicated dir="/a"/></rfs>': (
         '<rfs> attribute async="first": allowed are second, none'
     ),
-    '<rfs reiallowedbw="5"><replicated dir="/a"/></rfs>': (
-        '<rfs> attribute reiallowedbw="5": this attribute is not supported yet by this version'
+    '<rfs roflags="0x10"><replicated dir="/a"/></rfs>': (
+        '<rfs> attribute roflags="0x10": '
+        "it is for Windows nodes, and means nothing on Linux: take it out"
     ),
     '<rfs><replicated dir="a"/></rfs>': (
         '<replicated> attribute dir="a": allowed are absolute paths without spaces and without ".."'
@@ -289,9 +290,6 @@ BAD_RESTS = {
     ),
     '<rfs><replicated dir="/a" mode="write"/></rfs>': (
         '<replicated> attribute mode="write": allowed is read_only'
-    ),
-    '<rfs><replicated dir="/a"><tocheck path="x"/></replicated></rfs>': (
-        "<tocheck> is not supported yet by this version"
     ),
     "<errd/>": "<errd> without <user>: allowed is <errd> only together with <user/>",
     '<user/><errd><proc name="a" class="agent"/></errd>': (

@@ -1,0 +1,34 @@
+"""What two nodes of a module have to say alike before they work together."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import msgspec
+
+from safepy.config.schema import ModuleConfig, Rfs
+
+_LOCAL = Rfs(replicated=())
+
+
+def digest(config: ModuleConfig) -> str:
+    """Equal on both nodes, or they refuse each other.
+
+    Left out is what only says how this node does its own work: when it starts at boot, and how
+    much a reintegration may load it, waits and tells. Nothing of it changes what is replicated,
+    who leads or when, so a slower node may have other figures.
+    """
+    rfs = config.rfs
+    if rfs is not None:
+        rfs = replace(
+            rfs,
+            reitimeout_s=_LOCAL.reitimeout_s,
+            reidetail=_LOCAL.reidetail,
+            reicommit_bytes=_LOCAL.reicommit_bytes,
+            reiallowedbw_bytes_s=_LOCAL.reiallowedbw_bytes_s,
+            checktime_s=_LOCAL.checktime_s,
+            checkintv_s=_LOCAL.checkintv_s,
+        )
+    shared = replace(config, rfs=rfs, boot="", boot_delay_s=0.0, digest="")
+    return hashlib.sha256(msgspec.json.encode(shared)).hexdigest()[:16]
