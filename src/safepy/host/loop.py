@@ -16,6 +16,8 @@ from collections import deque
 from collections.abc import Callable
 from itertools import count
 
+from safepy.host.spinning import Spinning
+
 Callback = Callable[[], None]
 
 
@@ -49,6 +51,7 @@ class Loop:
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._turn_end: list[Callback] = []
         self._running = False
+        self._spinning = Spinning()
         self._thread = threading.get_ident()
         self.add_reader(self._wake_fd, self._woken)
 
@@ -95,7 +98,7 @@ class Loop:
 
     def turn(self, timeout_s: float | None = None) -> None:
         """One turn; waits for something to happen, at most `timeout_s`."""
-        for fd, mask in self._epoll.poll(self._wait_s(timeout_s)):
+        for fd, mask in self._wait(self._wait_s(timeout_s)):
             # A callback may have removed a later one of the same batch.
             if mask & ~select.EPOLLOUT and (reader := self._readers.get(fd)):
                 reader()
@@ -110,6 +113,29 @@ class Loop:
     def close(self) -> None:
         self._epoll.close()
         os.close(self._wake_fd)
+
+    def _wait(self, wait_s: float | None) -> list[tuple[int, int]]:
+        """What happened; waits at most `wait_s`, awake as long as `host/spinning.py` says."""
+        poll, clock, spinning = self._epoll.poll, time.monotonic, self._spinning
+        if wait_s == 0.0:
+            return poll(0)
+        now_s = begun_s = clock()
+        limit_s = spinning.limit_s(now_s)
+        if limit_s and (wait_s is None or wait_s > limit_s):
+            while now_s - begun_s < limit_s:
+                if (events := poll(0)) or self._posted:
+                    return events
+                looked_s = clock()
+                os.sched_yield()
+                now_s = clock()
+                if spinning.is_crowded(now_s - looked_s, now_s):
+                    break
+            else:
+                spinning.looked_in_vain()
+        events = poll(wait_s)
+        if events:
+            spinning.slept(clock() - now_s)
+        return events
 
     def _wait_s(self, timeout_s: float | None) -> float | None:
         if self._posted:

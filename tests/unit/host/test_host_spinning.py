@@ -1,0 +1,82 @@
+"""When a loop looks again instead of sleeping (`host/spinning.py`)."""
+
+from __future__ import annotations
+
+import time
+
+from safepy.host.loop import Loop
+from safepy.host.spinning import LONGEST_S, Spinning
+
+SHORT_S = 0.000_05
+
+
+def busy() -> Spinning:
+    spinning = Spinning()
+    for _ in range(8):
+        spinning.slept(SHORT_S)
+    return spinning
+
+
+def test_a_loop_that_sleeps_long_goes_on_sleeping() -> None:
+    spinning = Spinning()
+    assert spinning.limit_s(1.0) == 0.0
+    spinning.slept(0.01)
+    assert spinning.limit_s(1.0) == 0.0
+
+
+def test_short_sleeps_teach_it_to_look() -> None:
+    assert busy().limit_s(1.0) == LONGEST_S
+
+
+def test_looking_in_vain_teaches_it_to_sleep() -> None:
+    spinning = busy()
+    for _ in range(8):
+        spinning.looked_in_vain()
+    assert spinning.limit_s(1.0) == 0.0
+
+
+def test_whoever_needs_the_processor_gets_it_for_longer_each_time() -> None:
+    spinning = busy()
+    assert not spinning.is_crowded(SHORT_S, 1.0)
+    now_s, rests_s = 1.0, []
+    for _ in range(8):
+        assert spinning.is_crowded(0.003, now_s)
+        until_s = now_s
+        while not spinning.limit_s(until_s):
+            until_s += 0.01
+        rests_s.append(until_s - now_s)
+        now_s = until_s
+    assert rests_s == sorted(rests_s)
+    assert 0.04 < rests_s[0] < 0.1
+    assert 0.9 < rests_s[-1] < 1.1
+    assert spinning.is_crowded(0.003, now_s + 60)
+    assert spinning.limit_s(now_s + 60.1) == LONGEST_S  # a new crowd begins anew
+
+
+def test_a_loop_without_work_uses_no_processor() -> None:
+    loop = Loop()
+    try:
+        for _ in range(8):  # soon woken: it learns to look
+            loop.call_later(SHORT_S, lambda: None)
+            loop.turn()
+        begun_s = time.thread_time()
+        loop.turn(0.3)
+        assert time.thread_time() - begun_s < 0.05
+    finally:
+        loop.close()
+
+
+def test_a_looking_loop_hears_other_threads_and_timers() -> None:
+    loop = Loop()
+    try:
+        loop._spinning = busy()
+        heard: list[int] = []
+        loop.call_later(0.02, lambda: heard.append(1))
+        loop.turn(0.01)
+        assert heard == []
+        until_s = time.monotonic() + 5
+        while not heard:
+            assert time.monotonic() < until_s
+            loop.turn()
+    finally:
+        loop.close()
