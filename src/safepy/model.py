@@ -88,7 +88,9 @@ class Record:
     decides a split brain (reference 7.5); `last_role` is the role at the last stop
     (`defaultprim="lastprim"`). `forced` marks a generation made by an operator's force.
     `checkpoint` and `checkpoint_started` count the moments at which both nodes had everything
-    on their disks (protocol 4.3); they go on counting through all generations.
+    on their disks (protocol 4.3); they go on counting through all generations. `shared` is the
+    epoch of the last period in which both nodes were in sync (0: none is known): a claim at the
+    witness is for the number after it, whatever either node has seen since (I3).
     """
 
     cluster_id: str = ""
@@ -110,6 +112,7 @@ class Record:
     boot_id: str = ""
     checkpoint: int = 0
     checkpoint_started: int = 0
+    shared: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,3 +196,5 @@ class Snapshot:
     peer_resources: tuple[tuple[str, str], ...] = ()
     #: Sentences about what is wrong around the module and is no state of it.
     notes: tuple[str, ...] = ()
+    #: How many packets of the network were not believed since the daemon started, by kind.
+    dropped: tuple[tuple[str, int], ...] = ()

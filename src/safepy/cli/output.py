@@ -90,6 +90,9 @@ def _details(snapshot: Snapshot) -> list[str]:
     record = snapshot.record
     lines = ["  lanes"]
     lines += table([(name, "up" if up else "down") for name, up in snapshot.lanes], "    ")
+    if snapshot.dropped:
+        lines.append("  heartbeats dropped")
+        lines += table([(kind, str(count)) for kind, count in snapshot.dropped], "    ")
     lines.append("  record")
     rows = [
         ("disk", record.disk.value),
@@ -122,5 +125,6 @@ def snapshot_object(snapshot: Snapshot) -> dict[str, Any]:
         name: {"value": value, "date": iso(date)} for name, value, date in snapshot.resources
     }
     shown["peer_resources"] = dict(snapshot.peer_resources)
+    shown["dropped"] = dict(snapshot.dropped)
     shown["record"]["history"] = [list(pair) for pair in snapshot.record.history]
     return shown

@@ -11,7 +11,7 @@ from safepy.core.events import BeatReceived, Event, LaneAddress
 from safepy.errors import PeerError
 from safepy.model import Beat
 from safepy.net.lanes import Lane, LaneEnds
-from safepy.wire.heartbeat import ForeignKey, Opener, Sealer
+from safepy.wire.heartbeat import MAGIC, ForeignKey, Opener, Sealer
 
 _COMPLAIN_EVERY_S = 60.0
 #: A lane on which the other node was understood so lately has no trouble with keys: who sends
@@ -69,8 +69,16 @@ class Beats:
             self._trouble(name, "" if present else lane.fault)
             self._post(LaneAddress(name, present))
 
-        lane = Lane(ends, lambda datagram: self._received(name, datagram), address)
+        lane = Lane(ends, lambda datagram: self._received(name, datagram), address, magic=MAGIC)
         return lane
+
+    def dropped(self) -> tuple[tuple[str, int], ...]:
+        """What was not believed since the start, by lane and kind; only what there was."""
+        found: list[tuple[str, int]] = []
+        for name, lane in self.lanes.items():
+            found.append((f"{name}: from elsewhere, no heartbeat, or too many", lane.dropped_early))
+            found.append((f"{name}: not authentic", lane.counters.malformed))
+        return tuple(entry for entry in found if entry[1])
 
     def _received(self, name: str, datagram: bytes) -> None:
         try:

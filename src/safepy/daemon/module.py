@@ -258,7 +258,12 @@ class Module:
             resources=tuple(resources[name] for name in sorted(resources)),
             progress=None if self.worker is None else self.worker.progress,
             notes=(*snapshot.notes, *self.beats.troubles.values()),
+            dropped=self._dropped(),
         )
+
+    def _dropped(self) -> tuple[tuple[str, int], ...]:
+        old = self._runtime.state.links.dropped
+        return (*self.beats.dropped(), *((("old or repeated", old),) if old else ()))
 
     def _setting(self, name: str, default: bool) -> bool:
         """A setting that an operator changed holds until the next `config` (9.6)."""

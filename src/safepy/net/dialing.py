@@ -2,7 +2,8 @@
 
 Dialer and listener each send a hello of 40 bytes, then the dialer's first record says who it is
 and proves the key, and the listener's answer (welcome or refusal) proves it in return. Before
-that a connection costs a few kilobytes, lives at most five seconds, and few exist at a time.
+that a connection costs a few kilobytes, lives at most five seconds, and few exist at a time: one
+more pushes the oldest out, so whoever holds them all open cannot keep the other node out.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from safepy.wire.secure import (
 )
 
 HANDSHAKE_LIMIT_S = 5.0
-MAX_UNAUTHENTICATED = 16
+MAX_UNAUTHENTICATED = 32
 #: A refused connection is told to the log at most this often.
 REFUSAL_LOG_S = 10.0
 _ACCEPT_PAUSE_S = 1.0
@@ -207,9 +208,11 @@ class Listener:
         self._on_refused = on_refused
         self._allowed = frozenset(allowed)
         self._max_unauthenticated = max_unauthenticated
-        self._incoming: set[Incoming] = set()
+        self._incoming: dict[Incoming, None] = {}  # the oldest first
         self._silent_until_s = 0.0
         self._unsaid = 0
+        #: Connections that were turned away, or that failed to prove themselves.
+        self.refusals = 0
         self._open = True
         self._sock = _listening_socket(address, port)
         loop.add_reader(self._sock.fileno(), self._accept)
@@ -245,21 +248,25 @@ class Listener:
         if self._allowed and address not in self._allowed:
             sock.close()
             self._refused(f"connection from {address} refused: not the other node")
-        elif len(self._incoming) >= self._max_unauthenticated:
-            sock.close()
-            self._refused(f"connection from {address} refused: too many handshakes at once")
-        else:
+            return
+        if len(self._incoming) >= self._max_unauthenticated:
+            next(iter(self._incoming))._end("too many handshakes at once")
+        try:
             tune(sock)
-            self._incoming.add(Incoming(self._loop, sock, self._key, self, address))
+        except OSError:  # gone already
+            sock.close()
+            return
+        self._incoming[Incoming(self._loop, sock, self._key, self, address)] = None
 
     def _accept_again(self) -> None:
         if self._open:
             self._loop.add_reader(self._sock.fileno(), self._accept)
 
     def _forget(self, incoming: Incoming) -> None:
-        self._incoming.discard(incoming)
+        self._incoming.pop(incoming, None)
 
     def _refused(self, line: str) -> None:
+        self.refusals += 1
         now_s = self._loop.now_s
         if now_s < self._silent_until_s:
             self._unsaid += 1

@@ -1,5 +1,9 @@
 """UDP heartbeat lanes: one stream for each network, bound to this node's address on it.
 
+What does not come from the peer's address, or does not begin as a heartbeat does, is dropped by the
+kernel before it takes room in the socket's buffer (protocol S5, S26): a flood of it costs no turn
+of the loop and pushes no genuine beat out. The loop reads one datagram a turn.
+
 A lane is either up (its local address exists and its socket is bound) or waits for its address
 to come back. Nothing that the network or the peer does ends it: refused, unreachable, a vanished
 interface and a blocked send are counted, and the lane goes on (dependencies 2.1).
@@ -8,9 +12,11 @@ interface and a blocked send are counted, and the lane goes on (dependencies 2.1
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import errno
 import ipaddress
 import socket
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,6 +25,15 @@ from asyncio_dgram.aio import DatagramServer
 
 SEND_LIMIT_S = 1.0
 _ADDRESS_POLL_S = 1.0
+
+_SO_ATTACH_FILTER = 26
+_SO_MEMINFO = 55
+_MEMINFO = struct.Struct("=9I")
+#: Classic BPF: load a word, jump if equal, return; and where the IP header begins.
+_LOAD_WORD, _JUMP_EQUAL, _RETURN = 0x20, 0x15, 0x06
+_IP_HEADER = 0xFFF00000
+_UDP_HEADER_BYTES = 8
+_INSTRUCTION = struct.Struct("=HBBI")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +69,13 @@ class Lane:
         on_datagram: Callable[[bytes], None],
         on_address: Callable[[bool], None],
         address_poll_s: float = _ADDRESS_POLL_S,
+        magic: bytes = b"",
     ) -> None:
+        """`magic`: the four bytes that every datagram worth reading begins with, or none."""
         self.ends = ends
+        self._magic = magic
+        self._bound: socket.socket | None = None
+        self._dropped_before = 0
         self.counters = LaneCounters()
         #: Why the local end cannot be used now, in a sentence; "" when it can.
         self.fault = ""
@@ -67,6 +87,13 @@ class Lane:
         self._wake = asyncio.Event()
         self._broken = asyncio.Event()
         self._present: bool | None = None
+
+    @property
+    def dropped_early(self) -> int:
+        """Datagrams that never got as far as `on_datagram`: from elsewhere, no heartbeats, or
+        more than the socket's buffer takes."""
+        now = 0 if self._bound is None else _kernel_drops(self._bound)
+        return self.counters.foreign + self._dropped_before + now
 
     def send(self, datagram: bytes) -> None:
         """Send soon. A beat still waiting is replaced: only the newest is worth anything."""
@@ -85,6 +112,9 @@ class Lane:
             try:
                 await self._serve(stream)
             finally:
+                if self._bound is not None:
+                    self._dropped_before += _kernel_drops(self._bound)
+                    self._bound = None
                 stream.close()
             self.counters.reopened += 1
 
@@ -94,6 +124,7 @@ class Lane:
         bound = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         bound.setblocking(False)
         try:
+            _let_in_only(bound, self._peer, self._magic)
             bound.bind((self.ends.local, self.ends.port))
         except OSError as error:
             bound.close()
@@ -103,6 +134,7 @@ class Lane:
             )
             return None
         self.fault = ""
+        self._bound = bound
         stream = await asyncio_dgram.from_socket(bound)
         assert isinstance(stream, DatagramServer), "the socket is not connected"
         return stream
@@ -179,6 +211,49 @@ class Lane:
         if present != self._present:
             self._present = present
             self._on_address(present)
+
+
+def _let_in_only(
+    sock: socket.socket, peer: ipaddress.IPv4Address | ipaddress.IPv6Address, magic: bytes
+) -> None:
+    """Have the kernel drop what does not come from `peer` or does not begin with `magic`.
+
+    A kernel without socket filters takes everything: `Lane` looks at the source again."""
+    source_at = _IP_HEADER + (12 if peer.version == 4 else 8)
+    wanted = [
+        (source_at + at, int.from_bytes(peer.packed[at : at + 4], "big"))
+        for at in range(0, len(peer.packed), 4)
+    ]
+    if magic:
+        wanted.append((_UDP_HEADER_BYTES, int.from_bytes(magic[:4], "big")))
+    left = 2 * len(wanted)  # from here to "take it"; what follows that is "drop it"
+    program = b""
+    for offset, value in wanted:
+        left -= 2
+        program += _INSTRUCTION.pack(_LOAD_WORD, 0, 0, offset)
+        program += _INSTRUCTION.pack(_JUMP_EQUAL, 0, left + 1, value)
+    program += _INSTRUCTION.pack(_RETURN, 0, 0, 0xFFFFFFFF)
+    program += _INSTRUCTION.pack(_RETURN, 0, 0, 0)
+    code = ctypes.create_string_buffer(program)
+    length = len(program) // _INSTRUCTION.size
+    try:
+        sock.setsockopt(
+            socket.SOL_SOCKET,
+            _SO_ATTACH_FILTER,
+            struct.pack("HP", length, ctypes.addressof(code)),
+        )
+    except OSError as error:
+        if error.errno not in (errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.EPERM):
+            raise
+
+
+def _kernel_drops(sock: socket.socket) -> int:
+    """What the kernel dropped at this socket since it was made; 0 if it does not tell."""
+    try:
+        found = sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
+    except OSError:
+        return 0
+    return int(_MEMINFO.unpack(found)[-1]) if len(found) == _MEMINFO.size else 0
 
 
 def has_address(address: str) -> bool:

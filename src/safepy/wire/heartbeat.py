@@ -28,7 +28,8 @@ SESSION_BYTES = 16
 DATAGRAM_BYTES_MAX = 16 * 1024
 LANES_MAX = 255
 
-_MAGIC = b"SFKB"
+#: What every heartbeat begins with.
+MAGIC = b"SFKB"
 _HEADER = struct.Struct(f">4sB{SESSION_BYTES}sBQ")
 _TAG_BYTES = 16
 _KEYS_MAX = 4
@@ -52,7 +53,7 @@ class Sealer:
 
     def seal(self, lane_number: int, beat: Beat) -> bytes:
         """The datagram. A beat's counter must be above that of every beat sealed before."""
-        header = _HEADER.pack(_MAGIC, VERSION, self._session, lane_number, beat.counter)
+        header = _HEADER.pack(MAGIC, VERSION, self._session, lane_number, beat.counter)
         body = _ENCODE(beat)
         if len(header) + len(body) + _TAG_BYTES > DATAGRAM_BYTES_MAX:
             # Too many resources must not silence the node: what decides goes first.
@@ -76,7 +77,7 @@ class Opener:
         if not _HEADER.size + _TAG_BYTES <= len(datagram) <= DATAGRAM_BYTES_MAX:
             raise PeerError("heartbeat of a wrong size")
         magic, version, session, lane, counter = _HEADER.unpack_from(datagram)
-        if magic != _MAGIC or version != VERSION:
+        if magic != MAGIC or version != VERSION:
             raise PeerError("no heartbeat of this version")
         if lane != lane_number:
             raise PeerError("heartbeat of another lane")
