@@ -10,6 +10,7 @@ Only authenticity is decided here. Whether a beat is fresh, or a replay, is deci
 
 from __future__ import annotations
 
+import re
 import struct
 from collections import OrderedDict
 from dataclasses import replace
@@ -21,7 +22,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from safepy.errors import PeerError
-from safepy.model import Beat
+from safepy.model import Beat, PeerView
+from safepy.wire.text import one_line
 
 VERSION = 1
 SESSION_BYTES = 16
@@ -35,6 +37,11 @@ _TAG_BYTES = 16
 _KEYS_MAX = 4
 _ENCODE = msgspec.msgpack.Encoder().encode
 _DECODER = msgspec.msgpack.Decoder(Beat)
+#: Names, ids and wishes; whoever holds the key could put anything there.
+_IS_WORD = re.compile(r"[\w.:@-]{0,128}\Z", re.ASCII).match
+_HISTORY_MAX = 64
+_HIGHEST = (1 << 63) - 1
+_RESOURCE_CHARACTERS_MAX = 256
 
 
 class ForeignKey(PeerError):
@@ -107,7 +114,30 @@ def _decode(body: bytes, session: bytes, counter: int, sender: str) -> Beat:
         raise PeerError("heartbeat with a body that is none") from error
     if beat.session != session.hex() or beat.counter != counter or beat.view.node != sender:
         raise PeerError("heartbeat whose body contradicts its header")
-    return beat
+    if not _is_plausible(beat.view):
+        raise PeerError("heartbeat with a record that is none")
+    resources = tuple(
+        (one_line(name, _RESOURCE_CHARACTERS_MAX), one_line(value, _RESOURCE_CHARACTERS_MAX))
+        for name, value in beat.view.resources
+    )
+    if resources == beat.view.resources:
+        return beat
+    return replace(beat, view=replace(beat.view, resources=resources))
+
+
+def _is_plausible(view: PeerView) -> bool:
+    """Whether what is decided by, and shown, has the form that a node of ours gives it (S4)."""
+    record = view.record
+    words = [record.cluster_id, record.module, record.node, record.peer, record.gen, record.base]
+    words += [record.solo_role, record.last_role, record.boot_id]
+    words += [view.node, view.request, view.config_digest]
+    words += [gen for _, gen in record.history]
+    numbers = (record.epoch, record.promised, record.checkpoint, record.checkpoint_started)
+    return (
+        len(record.history) <= _HISTORY_MAX
+        and all(map(_IS_WORD, words))
+        and all(0 <= number <= _HIGHEST for number in numbers)
+    )
 
 
 def _key(cluster_key: bytes, module: str, sender: str, session: bytes) -> bytes:

@@ -27,7 +27,7 @@ Number = Annotated[int, Meta(ge=0, le=_HIGHEST)]
 TreeIndex = Annotated[int, Meta(ge=0, le=255)]
 Errno = Annotated[int, Meta(ge=0, le=4095)]
 #: Ids of generations and streams, modes: short words of our own.
-Word = Annotated[str, Meta(max_length=64)]
+Word = Annotated[str, Meta(max_length=64, pattern=r"^[0-9A-Za-z_.-]*\Z")]
 History = Annotated[tuple[tuple[Number, Word], ...], Meta(max_length=64)]
 #: Neither infinite nor NaN.
 Finite = Annotated[float, Meta(ge=0, le=1e300)]
