@@ -79,6 +79,24 @@ class Level(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class SyncPolicy:
+    """What an operator said of the next synchronisation (reference 19.8, 19.9); back to the
+    default when it has succeeded.
+
+    `mode` is default, full or external; `role` (prim, second) and `uid` belong to external: the
+    tree of the second was restored from a backup of the prim's, made after `uid` was named there.
+    `detect` is false if what changed between backup or restore and start is not looked for (`-d`).
+    `why` names the command, for people.
+    """
+
+    mode: str = "default"
+    role: str = "default"
+    uid: str = ""
+    detect: bool = True
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """The generation record (protocol 2.1): what a node must remember across power loss.
 
@@ -91,6 +109,9 @@ class Record:
     on their disks (protocol 4.3); they go on counting through all generations. `shared` is the
     epoch of the last period in which both nodes were in sync (0: none is known): a claim at the
     witness is for the number after it, whatever either node has seen since (I3).
+    `crashed_primary`: this node ended as a primary without a clean stop and was not brought up to
+    date since, so its tree may hold what nobody was told of. `synced_at`: Unix seconds of the last
+    moment known to be in sync, for people and for `syncdelta`; 0: never.
     """
 
     cluster_id: str = ""
@@ -113,6 +134,9 @@ class Record:
     checkpoint: int = 0
     checkpoint_started: int = 0
     shared: int = 0
+    crashed_primary: bool = False
+    synced_at: float = 0.0
+    policy: SyncPolicy = SyncPolicy()  # noqa: RUF009 - a frozen value
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +146,8 @@ class PeerView:
     `serving` is true while the sender's gate is or may be open. `request` carries a wish to
     the other node ("swap", or empty) with a number that makes it count once.
     `lost_volatile`: the node lost its page cache since it was last active (protocol 2.1).
+    `degraded`: it serves, and cannot be replicated from. `copy_since`: it wants to get only what
+    was modified after this moment (Unix seconds, `secondforce -d`); 0: no such wish.
     """
 
     node: str
@@ -134,6 +160,8 @@ class PeerView:
     request: str = ""
     request_id: int = 0
     config_digest: str = ""
+    degraded: bool = False
+    copy_since: float = 0.0
     resources: tuple[tuple[str, str], ...] = ()
 
 

@@ -126,12 +126,17 @@ class ReleaseHeld:
 @dataclass(frozen=True, slots=True)
 class AllowFollower:
     """While serving ALONE: accept the peer's worker and bring its tree up to date, looking at
-    `mode` at least, because of `reason` (protocol 6)."""
+    `mode` at least, because of `reason` (protocol 6).
+
+    `since`: only files modified after this moment (Unix seconds) are copied, whole, and the others
+    are taken as equal (`secondforce -d`; 0: no such wish). Whoever does not know of it does what
+    `mode` says, which is more."""
 
     epoch: int
     keep_aside: bool
     mode: SyncMode = SyncMode.EVERYTHING
     reason: str = ""
+    since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +155,14 @@ class Join:
 class Follow:
     """The worker dials the peer and lets its tree be brought up to date in `epoch`.
 
-    `keep_aside`: what would be overwritten or deleted is kept in a dated folder first (I19)."""
+    `keep_aside`: what would be overwritten or deleted is kept in a dated folder first (I19).
+    `restored`: an operator put the source's backup here (`rfssync external second`), so what
+    changed here while the module was stopped is not told to the source."""
 
     step_id: int
     epoch: int
     keep_aside: bool
+    restored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +205,43 @@ class CheckpointRecorded:
 
 
 @dataclass(frozen=True, slots=True)
+class AskWitness:
+    """CLAIM(this node, `epoch`) at the witness of the module (protocol 7.1). Answered by
+    `WitnessAnswered`, or by a failed `StepDone` when the witness cannot be reached."""
+
+    step_id: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """The other node is switched off or cut off from network and storage, and the device says so
+    (E3). `ok` only if it was confirmed."""
+
+    step_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """The witness address answers a ping (E5)."""
+
+    step_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class FeedWatchdog:
+    """The hardware watchdog of this node is armed, and resets the machine in `timeout_s` seconds
+    unless it is fed again (E4)."""
+
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class DisarmWatchdog:
+    """The hardware watchdog of this node does not reset it."""
+
+
+@dataclass(frozen=True, slots=True)
 class WatchProcesses:
     """Enable or disable a class of the process checker (`prim`, `both`, `second`, `sec`, `pre`)."""
 
@@ -210,6 +255,7 @@ class Announce:
 
     level: Level
     text: str
+    origin: str = "heart"
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +294,11 @@ Command = (
     | ModifiedRecorded
     | CheckpointBegun
     | CheckpointRecorded
+    | AskWitness
+    | Fence
+    | Ping
+    | FeedWatchdog
+    | DisarmWatchdog
     | WatchProcesses
     | Announce
     | SetResource

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from safepy.model import Disk, Level
 
-from . import election, following, plans, records, stopping
+from . import election, following, permission, plans, records, stopping
 from .election import Decision, Verdict
 from .state import Phase
 from .turn import Turn
@@ -37,6 +37,10 @@ def rules(t: Turn) -> bool:
             return True
         case Verdict.WAIT:
             return _wait(t, decision)
+        case Verdict.ASK:
+            arbiters = permission.needed(s, back=True)
+            assert arbiters is not None
+            return _wait(t, decision) or permission.pursue(t, arbiters)
 
 
 def _lead(t: Turn, decision: Decision) -> None:
@@ -44,6 +48,9 @@ def _lead(t: Turn, decision: Decision) -> None:
     t.announce(Level.INFO, f"Leads ({decision.row}): {decision.sentence}")
     s.phase = Phase.LEADING
     s.evidence = decision.row
+    if decision.row == "prim":
+        permission.tell_witness(t)
+    permission.forget(s)
     s.lead_same = decision.same_generation
     s.lead_forced = decision.forced
     s.wish = "start"

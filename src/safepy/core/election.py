@@ -22,12 +22,14 @@ NEVER_SYNCHRONISED = "no data was ever synchronised here"
 
 
 class Verdict(StrEnum):
-    """What to do. YIELD: record that we are behind, then look again."""
+    """What to do. YIELD: record that we are behind, then look again. ASK: wait, and ask the
+    witness meanwhile."""
 
     LEAD = "lead"
     FOLLOW = "follow"
     YIELD = "yield"
     WAIT = "wait"
+    ASK = "ask"
     ABORT = "abort"
 
 
@@ -56,7 +58,8 @@ class Situation:
     `peer` is what is believed of the other node, None if nothing. `absent`: nothing authentic
     was heard for a whole start window (I20). `listened`: long enough to have heard a peer that
     serves (a few pulses). `wish` is start, prim or second. `uncertain`: the peer has just
-    restarted, what is believed of it may be old.
+    restarted, what is believed of it may be old. `witness`: there is one that may be asked (E2),
+    `granted` and `refusal` are what it said.
     """
 
     record: Record
@@ -69,6 +72,9 @@ class Situation:
     defaultprim: str = "alone"
     config_digest: str = ""
     uncertain: bool = False
+    witness: bool = False
+    granted: bool = False
+    refusal: str = ""
 
 
 def decide(s: Situation) -> Decision:
@@ -212,7 +218,20 @@ def _nobody_heard(s: Situation) -> Decision:
         )
     if not s.absent:
         return Decision(Verdict.WAIT, "", "listening for the other node")
+    if s.witness and s.record.disk is Disk.UPTODATE:
+        return _by_witness(s)
     return _wait_for_remote(s, "E6")
+
+
+def _by_witness(s: Situation) -> Decision:
+    """E2, the only outside evidence that counts for a node that comes back: whoever went on
+    without it has claimed this very number before (K12c). Not before a whole start window has
+    passed (I20)."""
+    if s.granted:
+        return Decision(Verdict.LEAD, "E2", "the witness gave this node the right to serve")
+    if not s.refusal:
+        return Decision(Verdict.ASK, "E2", "asking the witness for the right to serve")
+    return Decision(Verdict.ASK, "E2", s.refusal, blocked=True, remedy="prim")
 
 
 def _wait_for_remote(s: Situation, row: str) -> Decision:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from safepy.model import Beat, Disk
+from safepy.model import Beat, Disk, SyncPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +39,34 @@ class LaneAddress:
 class ActionRequested:
     """A wish for this module.
 
-    `action` is one of start, stop, prim, second, restart, stopstart, swap. `who` stands in the
+    `action` is one of start, stop, prim, primforce, second, secondforce, restart, stopstart, swap.
+    `who` stands in the
     log ("root", "errd", "at boot time"). `identity` is set when a detector or a script asks
     (`-i NAME`): it counts against maxloop; an administrator's wish (identity "") resets the
     counter (reference 9.4). `fullsync` asks that the next synchronisation copies everything.
+    `since` (Unix seconds) belongs to secondforce: older files are taken as equal.
     """
 
     action: str
     who: str
     identity: str = ""
     fullsync: bool = False
+    since: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySet:
+    """`safekit rfssync`: how the next synchronisation is to be done (reference 19.8, 19.9)."""
+
+    policy: SyncPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class SyncDue:
+    """The resource rfs.syncat got this value: a node with `syncat` may be synchronised now, or
+    waits for the next date (reference 19.11). From the scheduler, or `safekit set`."""
+
+    on: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +83,18 @@ class StepDone:
     step_id: int
     ok: bool
     detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessAnswered:
+    """The answer to `AskWitness`: `epoch` and `owner` are what the register holds now, `refusal`
+    a sentence if the claim was not granted (protocol 7.1)."""
+
+    step_id: int
+    granted: bool
+    epoch: int
+    owner: str
+    refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +223,10 @@ Event = (
     | LaneAddress
     | ActionRequested
     | FailoverSet
+    | PolicySet
+    | SyncDue
     | StepDone
+    | WitnessAnswered
     | ReplicaHeard
     | ReplicaLost
     | SourceLost

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from safepy.model import Active, Disk, Level, State
 
-from . import election, plans, records, reunion, serving, stopping
+from . import election, permission, plans, records, reunion, serving, stopping
+from .arbitration import Arbiter, evidence
 from .commands import Adopted
 from .election import Verdict
 from .events import AdoptRequested
@@ -15,6 +16,7 @@ from .turn import Turn
 
 #: After this many failed starts of a resynchronisation in a row the wait between them is longest.
 MAX_BACKOFF_DOUBLINGS = 5
+NOBODY_CAN_SAY = "The primary is silent, and no arbiter can say on this node that it is down"
 
 
 # What the worker reports.
@@ -115,6 +117,7 @@ def begin(t: Turn, keep_aside: bool) -> None:
     s.adopted_epoch = 0
     s.keep_aside = keep_aside
     s.follow_epoch = view.record.epoch
+    permission.forget(s)
     t.clear_block()
     t.begin(plans.follow())
     if not s.params.has_rfs:
@@ -191,9 +194,10 @@ def _take_over(t: Turn) -> bool:
         return False
     cause = _cause_to_take_over(t)
     if cause is None:
-        return False
-    if cause is Cause.NO_HEARTBEAT and s.doubt and s.params.has_rfs:
-        t.announce(Level.CRITICAL, serving.ASLEEP)
+        return _claimed_in_vain(t)
+    arbiters = _who_must_agree(t, cause)
+    if arbiters is None:
+        t.announce(Level.CRITICAL, serving.ASLEEP if s.doubt else NOBODY_CAN_SAY)
         leave(t, Cause.SOURCE_GONE)
         return True
     if cause is not Cause.SWAP and not s.failover:
@@ -201,11 +205,17 @@ def _take_over(t: Turn) -> bool:
         t.announce(Level.CRITICAL, "Action stopstart called by failover-off")
         stopping.begin(t, "stopstart", start_again=True, cause=Cause.FAILOVER_OFF)
         return True
+    if not permission.granted(s, arbiters):
+        if not permission.given_up(t):
+            return permission.pursue(t, arbiters)
+        t.announce(Level.CRITICAL, f"No permission to serve alone: {permission.refusal(s)}")
+        leave(t, Cause.REFUSED)
+        return True
     if cause is not Cause.SWAP:
         t.announce(Level.CRITICAL, f"Action alone called by heart: {cause.value}")
     s.phase = Phase.TAKING_OVER
     s.take_over_cause = cause
-    t.permitted("E6" if cause is Cause.NO_HEARTBEAT else "E1")
+    t.permitted(evidence(arbiters) if arbiters or cause is Cause.NO_HEARTBEAT else "E1")
     s.app_ready = False
     s.following = False
     s.adopting_version = 0
@@ -227,6 +237,28 @@ def _cause_to_take_over(t: Turn) -> Cause | None:
     ):
         return Cause.SWAP
     return None
+
+
+def _who_must_agree(t: Turn, cause: Cause) -> tuple[Arbiter, ...] | None:
+    """None: nobody can say that this node may serve alone."""
+    s = t.s
+    if cause is Cause.NO_HEARTBEAT:
+        return permission.needed(s, back=s.doubt)
+    view = t.view
+    if view is not None and view.record.disk is not Disk.UPTODATE:
+        return ()  # E1: it has made durable that it is behind.
+    return permission.claim_needed(s)
+
+
+def _claimed_in_vain(t: Turn) -> bool:
+    """The primary is there after all, and a claim of ours may stand at the witness: were the
+    primary to lose us in this same period, it would be refused. So begin a new one."""
+    s = t.s
+    if s.inquiry is None or not s.inquiry.claimed or not s.params.has_rfs:
+        return False
+    permission.forget(s)
+    fall_behind(t)
+    return True
 
 
 def still_entitled(t: Turn) -> bool:

@@ -21,6 +21,7 @@ from . import (
     links,
     outlook,
     pairing,
+    permission,
     records,
     requests,
     serving,
@@ -119,7 +120,10 @@ def _happen(t: Turn, event: Event) -> None:
             s.failover = event.on
             t.do(SetResource("usersetting.failover", "on" if event.on else "off"))
         case events.StepDone():
-            step_done(t, event)
+            if not permission.answered(t, event):
+                step_done(t, event)
+        case events.WitnessAnswered():
+            permission.answered(t, event)
         case events.ReplicaHeard():
             s.replica_heard_at = t.now
         case events.ReplicaLost():
@@ -190,8 +194,12 @@ def _paused(t: Turn) -> None:
     if t.now - t.heard_at > s.params.detection_s - 2 * s.params.pulse_s:
         s.doubt = True
     s.links = links.observe_anew(s.links, t.now)
+    permission.start_anew(t)
+    s.frozen_since = t.now
     if s.link is Link.JOINING:
         s.link_until = t.now + s.params.detection_s
+    if s.plan_until is not None:
+        s.plan_until = t.now + s.params.detection_s
     if s.serving and s.params.has_rfs and s.link in (Link.SOLO, Link.PAIRED):
         s.dozing_since = t.now
         t.do(CloseGate(t.epoch))
@@ -200,6 +208,7 @@ def _paused(t: Turn) -> None:
 def _rules(t: Turn) -> bool:
     return (
         t.save_what_is_wanted()
+        or permission.rules(t)
         or following.behind(t)
         or serving.rules(t)
         or following.rules(t)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from safepy.model import Beat, Level, State
 
 from . import links
-from .commands import Publish, SendBeat, SetResource
+from .arbitration import Arbiter
+from .commands import DisarmWatchdog, FeedWatchdog, Publish, SendBeat, SetResource
 from .plans import Await, Script
 from .state import FROZEN, Link, ModuleState, Phase
 from .turn import Turn, status_of, uptodate, view_of
@@ -17,7 +18,26 @@ def tell(t: Turn) -> None:
     _remote(t)
     _local(t)
     _publish(t)
+    _watchdog(t)
     _beats(t)
+
+
+def _watchdog(t: Turn) -> None:
+    """The watchdog of the node that has one (E4) is armed while this node may believe that it has
+    the right to serve, and fed only while it hears the other one."""
+    s = t.s
+    arbitration = s.params.arbitration
+    if Arbiter.WATCHDOG not in arbitration.required or arbitration.guarded != s.params.node:
+        return
+    if s.link is Link.SOLO and not s.synced:
+        if s.fed_at is not None:
+            s.fed_at = None
+            t.do(DisarmWatchdog())
+        return
+    due = s.fed_at is None or t.now >= s.fed_at + s.params.pulse_s / 2
+    if due and not t.peer_lost:
+        s.fed_at = t.now
+        t.do(FeedWatchdog(arbitration.watchdog_s))
 
 
 def _set(t: Turn, name: str, value: str) -> None:
@@ -118,6 +138,10 @@ def next_moment(s: ModuleState) -> float:
     moments.append(s.links.observing_since + 4 * s.params.pulse_s)
     if s.link in FROZEN or s.link is Link.JOINING:
         moments.append(s.link_until)
+        moments.append(s.frozen_since + s.params.arbitration.freeze_limit_s)
+    if s.inquiry is not None:
+        moments.append(s.inquiry.ask_at)
+    moments.append(s.pair_after)
     if s.plan and isinstance(s.plan[0], Script) and s.script and not s.running:
         moments.append(s.script_until)
     if s.plan and isinstance(s.plan[0], Await) and s.plan_until is not None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from safepy.model import Disk, Gate, Level, PeerView, State, Status
 
-from . import plans, records, reunion
+from . import permission, plans, records, reunion
+from .arbitration import evidence
 from .commands import AllowFollower, CloseGate, Join, OpenGate, ReleaseHeld
 from .state import Link, Phase
 from .transitions import Cause
@@ -16,6 +17,11 @@ from .turn import Turn
 
 #: The links on which the application's writes depend on the secondary.
 BOUND = frozenset({Link.RECORDING, Link.JOINING, Link.PAIRED})
+#: From this many losses within this time on, a new follower waits a detection time, then two,
+#: four and eight.
+FLAPPING_LOSSES = 3
+FLAPPING_S = 600.0
+FLAPPING_MAX_DOUBLINGS = 3
 
 
 # What the worker reports.
@@ -77,6 +83,7 @@ def pair(t: Turn) -> None:
     s.evidence = ""
     s.allowed = None
     s.dozing_since = None
+    s.paired_session = s.links.peer_session
     open_as(t, Gate.PRIM)
     _show(t, State.PRIM, Cause.JOINED)
 
@@ -91,6 +98,8 @@ def freeze(t: Turn) -> None:
     s.link_version = t.want(records.claim(s.wanted, s.params.session))
     s.claim_epoch = s.wanted.epoch
     s.dozing_since = None
+    s.frozen_since = t.now
+    permission.forget(s)
 
 
 def release(t: Turn) -> None:
@@ -101,9 +110,32 @@ def release(t: Turn) -> None:
     s.allowed = None
     s.gate = Gate.ALONE
     s.renew_at = t.now + s.params.pulse_s
+    permission.forget(s)
+    _count_loss(t)
     t.do(ReleaseHeld(t.epoch, s.params.gate_s))
     if s.state is State.PRIM:
         _show(t, State.ALONE, Cause.SECONDARY_GONE)
+
+
+def _count_loss(t: Turn) -> None:
+    """Flapping (protocol 9): after some losses in a short time the next follower waits, twice as
+    long each time. A secondary that was stopped on purpose is not a loss."""
+    s = t.s
+    view = t.view
+    same_run = s.links.peer_session == s.paired_session
+    if view is not None and same_run and view.state in (State.STOP, State.WAIT):
+        return
+    s.losses = (*(at for at in s.losses if t.now - at < FLAPPING_S), t.now)
+    doublings = min(len(s.losses) - FLAPPING_LOSSES, FLAPPING_MAX_DOUBLINGS)
+    if doublings < 0:
+        return
+    delay_s = s.params.detection_s * 2**doublings
+    s.pair_after = t.now + delay_s
+    t.announce(
+        Level.CRITICAL,
+        f"The secondary was lost {len(s.losses)} times in {FLAPPING_S / 60:.0f} minutes: "
+        f"its reintegration waits for {delay_s:.0f} s",
+    )
 
 
 def _show(t: Turn, target: State, cause: Cause) -> None:
@@ -178,16 +210,37 @@ def _link_progress(t: Turn) -> bool:
         case Link.CLAIMING if t.durable(s.link_version):
             s.link = Link.ASKING
             return True
-        case Link.ASKING if t.peer_lost or _knows(t, t.view):
-            s.link = Link.CONFIRMING
-            t.permitted("E1" if _knows(t, t.view) else "E6")
-            s.link_version = t.want(records.confirm(s.wanted))
-            return True
+        case Link.ASKING:
+            return _ask(t)
         case Link.CONFIRMING if t.durable(s.link_version):
             release(t)
             return True
         case _:
             return False
+
+
+def _ask(t: Turn) -> bool:
+    """The right to go on alone: the other node's own word (E1), or everybody who must agree."""
+    s = t.s
+    view = t.view
+    said_so = _knows(t, view)
+    if said_so and view is not None:
+        outdated = view.record.disk is not Disk.UPTODATE
+        arbiters = () if outdated else permission.claim_needed(s)
+        name = evidence(arbiters) if arbiters else "E1"
+    elif view is not None:
+        return False
+    else:
+        asked = permission.needed(s, back=s.doubt)
+        if asked is None:
+            return False
+        arbiters, name = asked, evidence(asked)
+    if not permission.granted(s, arbiters):
+        return permission.pursue(t, arbiters)
+    s.link = Link.CONFIRMING
+    t.permitted(name)
+    s.link_version = t.want(records.confirm(s.wanted))
+    return True
 
 
 def _knows(t: Turn, view: PeerView | None) -> bool:
@@ -204,6 +257,8 @@ def _allow_follower(t: Turn) -> bool:
     s = t.s
     view = t.view
     if not s.params.has_rfs or s.link is not Link.SOLO or s.phase is not Phase.LEADING:
+        return False
+    if t.now < s.pair_after:
         return False
     if view is None or not view.ready_to_follow or view.config_digest != s.params.config_digest:
         return False

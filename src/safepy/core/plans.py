@@ -233,15 +233,15 @@ def swap_failed(ran: frozenset[str], state: State) -> Plan:
     return (Save.NEW_EPOCH, Then.OPEN_GATE, *starts(ran, state, state, "start"), Then.READY)
 
 
-def step_aside(ran: frozenset[str], current: State, outdated: bool) -> Plan:
-    """Forced retreat to SECOND: the gate closes first, and the record says that we are behind
-    before the stop scripts, which may take long, are called."""
+def step_aside(ran: frozenset[str], current: State, target: State, outdated: bool) -> Plan:
+    """Forced retreat to SECOND or WAIT: the gate closes first, and the record says that we are
+    behind before the stop scripts, which may take long, are called."""
     return (
         Work.DEMOTE,
         Save.OUTDATED if outdated else Save.STEPPED_DOWN,
-        *stops(ran, current, State.SECOND, "stop", twice=True),
-        Script("transition", current, State.SECOND, "stop"),
-        Then.FOLLOW,
+        *stops(ran, current, target, "stop", twice=True),
+        Script("transition", current, target, "stop"),
+        Then.FOLLOW if target is State.SECOND else Then.DECIDE,
     )
 
 

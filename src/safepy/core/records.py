@@ -101,6 +101,7 @@ def join(record: Record, peer_started: int = 0) -> Record:
     return replace(
         record,
         epoch=epoch,
+        shared=epoch,
         promised=epoch,
         checkpoint=checkpoint,
         checkpoint_started=checkpoint,
@@ -134,6 +135,7 @@ def adopt(
         checkpoint=checkpoint,
         checkpoint_started=checkpoint,
         epoch=max(record.epoch, epoch),
+        shared=epoch,
         gen=gen,
         base=base,
         history=history,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from safepy.model import Disk, Gate, Level, PeerView, State, Status
 
-from . import pairing, plans, records, reunion
+from . import pairing, permission, plans, records, reunion
 from .commands import CloseGate, ModifiedRecorded
 from .pairing import BOUND, open_as
 from .state import Link, Phase
@@ -65,9 +65,10 @@ def shut(t: Turn) -> None:
     s.modified_version = 0
     s.allowed = None
     s.dozing_since = None
+    permission.forget(s)
 
 
-def step_aside(t: Turn, cause: Cause, outdated: bool = True) -> None:
+def step_aside(t: Turn, cause: Cause, outdated: bool = True, target: State = State.SECOND) -> None:
     """Forced retreat: the gate closes first, whatever plan was running. `outdated`: the other
     node is known to have the better copy."""
     s = t.s
@@ -83,8 +84,8 @@ def step_aside(t: Turn, cause: Cause, outdated: bool = True) -> None:
     if s.phase is Phase.STOPPING:
         t.begin(plans.stop_aside(s.ran, current, s.action, outdated))
         return
-    t.enter(State.SECOND, Phase.RETREATING, cause)
-    t.begin(plans.step_aside(s.ran, current, outdated))
+    t.enter(target, Phase.RETREATING, cause)
+    t.begin(plans.step_aside(s.ran, current, target, outdated))
 
 
 # Rules that hold at every moment; each returns whether it changed something.
@@ -96,7 +97,7 @@ def rules(t: Turn) -> bool:
         return False
     return (
         _other_leader(t)
-        or _frozen_for_good(t)
+        or _gives_up(t)
         or pairing.rules(t)
         or _modified_recorded(t)
         or _wake(t)
@@ -162,14 +163,17 @@ def _overtaken(t: Turn, view: PeerView) -> bool:
     return s.link in BOUND and reunion.behind(s.wanted, view)
 
 
-def _frozen_for_good(t: Turn) -> bool:
-    """The peer may have led while we slept, and says nothing. Its copy may be the better one,
-    and so may ours: neither is called outdated (K9)."""
+def _gives_up(t: Turn) -> bool:
+    """Nobody says that this node may go on, and the application has waited long enough: what is
+    held fails, the application stops. The other node's copy may be the better one, and so may
+    ours: neither is called outdated (K9)."""
     s = t.s
-    if s.link is not Link.ASKING or not t.peer_lost or not s.doubt:
+    limit_s = s.params.arbitration.freeze_limit_s
+    if s.link is not Link.ASKING or t.now < s.frozen_since + limit_s:
         return False
-    t.announce(Level.CRITICAL, ASLEEP)
-    step_aside(t, Cause.OVERTAKEN, outdated=False)
+    why = permission.refusal(s) or (ASLEEP if s.doubt else "the other node is silent")
+    t.announce(Level.CRITICAL, f"No permission to serve alone: {why}")
+    step_aside(t, Cause.REFUSED, outdated=False, target=State.WAIT)
     return True
 
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from safepy.model import Gate, PeerView, Record, State
 
+from .arbitration import Arbiter, Arbitration
 from .links import Lane as Lane
 from .links import Links
 from .plans import Plan
@@ -39,6 +40,7 @@ class Params:
     nicestop_s: float = 300.0
     forcestop_s: float = 300.0
     errd_classes: frozenset[str] = frozenset()
+    arbitration: Arbitration = Arbitration()  # noqa: RUF009 - a frozen value
     config_digest: str = ""
     wall_offset_s: float = 0.0
 
@@ -110,6 +112,26 @@ class CheckpointUnderWay:
 
 #: The gate is not answering and will not until permission is there.
 FROZEN = frozenset({Link.CLAIMING, Link.ASKING, Link.CONFIRMING})
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """What the arbiters were asked since the peer was lost, and what they said (protocol 7).
+
+    `want` is the number that is claimed. `step` is the open question to `asked`, 0 if none;
+    `refusal` the last answer that was no yes, `final` if the witness will say the same again.
+    `claimed`: a claim has left this node, whether or not its answer came back.
+    """
+
+    want: int
+    since: float
+    granted: frozenset[Arbiter] = frozenset()
+    step: int = 0
+    asked: Arbiter | None = None
+    ask_at: float = 0.0
+    refusal: str = ""
+    final: bool = False
+    claimed: bool = False
 
 
 @dataclass(slots=True)
@@ -187,6 +209,16 @@ class ModuleState:
     solo_epoch: int = 0
     #: The evidence that allowed this node to serve alone (protocol 7); "" while paired.
     evidence: str = ""
+    inquiry: Inquiry | None = None
+    #: When the secondary was lost and writes were held.
+    frozen_since: float = 0.0
+    #: Losses of the secondary within `pairing.FLAPPING_S`, and no follower before this moment.
+    losses: tuple[float, ...] = ()
+    pair_after: float = 0.0
+    #: The peer's session at the time the pair formed: a restart of it is another one.
+    paired_session: str = ""
+    #: When the watchdog of this node was fed; None: it is not armed.
+    fed_at: float | None = None
     allowed: tuple[int, bool, str] | None = None
 
     checkpoint: CheckpointUnderWay | None = None

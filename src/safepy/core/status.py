@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from safepy.model import Disk, Snapshot, State
 
-from . import election, links
-from .state import FROZEN, Link, ModuleState
-from .turn import SPLIT_BRAIN_POSSIBLE, status_of
+from . import election, links, permission
+from .arbitration import OUTSIDE, heuristic, sentence
+from .state import FROZEN, Link, ModuleState, Phase
+from .turn import status_of
 
 #: Why a node waits that may not have the newest data.
 _DATA_BEHIND = (election.WAIT_FOR_REMOTE, election.NEVER_SYNCHRONISED)
@@ -39,8 +40,13 @@ def snapshot(state: ModuleState, wall_now: float, now: float | None = None) -> S
 
 
 def _notes(state: ModuleState, peer_lost: bool) -> tuple[str, ...]:
-    alone = state.state is State.ALONE and state.evidence == "E6"
-    return (SPLIT_BRAIN_POSSIBLE,) if alone and peer_lost else ()
+    """What others said by which this node serves alone, while the other one is not heard."""
+    name = state.evidence
+    if state.state is not State.ALONE or not peer_lost or name.split("+")[0] not in OUTSIDE:
+        return ()
+    if heuristic(name):
+        return (sentence(name),)
+    return (f"serves alone by evidence {name}: {sentence(name)}",)
 
 
 def _reason(state: ModuleState) -> str:
@@ -59,7 +65,12 @@ def _waiting_for(state: ModuleState) -> str:
     if state.dozing_since is not None:
         return "a sign of the other node after this one was asleep; writes are held"
     if state.link in FROZEN:
+        refused = permission.refusal(state)
+        if refused:
+            return f"permission to serve alone; writes are held ({refused})"
         return "certainty that the lost secondary cannot take over; writes are held"
+    if state.phase is Phase.FOLLOWING and permission.refusal(state):
+        return f"permission to take over ({permission.refusal(state)})"
     if state.link in (Link.RECORDING, Link.JOINING):
         return "the secondary to join; writes are held for a moment"
     if state.script and not state.running and state.plan:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from safepy.model import Active, Disk, Level, Record, State
 
 from . import plans, records, serving
+from .arbitration import Arbiter
 from .plans import Save, Work
 from .state import Link, Phase
 from .transitions import Cause
@@ -41,7 +42,11 @@ def _to_wait(t: Turn, action: str) -> plans.Plan:
             # The claim may be durable, or everything may be still as it was: both are sound.
             return (*_down(t, action), Work.STOP_FOLLOWING, Work.DEMOTE, Save.STOPPED)
         case Phase.RETREATING:
-            return (Work.DEMOTE, Save.OUTDATED, *_down(t, action))
+            # Only what the retreat was about to record: a node that was refused permission may
+            # still hold the better copy (K9).
+            behind = Save.OUTDATED in s.plan or s.handing_over
+            record = Save.OUTDATED if behind else Save.STEPPED_DOWN
+            return (Work.DEMOTE, record, *_down(t, action))
         case Phase.LEADING:
             return (*_down(t, action), Work.DEMOTE, Save.STOPPED)
         case _:
@@ -131,6 +136,9 @@ def stopped_record(t: Turn) -> Record | None:
     if s.params.has_rfs and not s.quiesced:
         return None
     if s.link is not Link.PAIRED or not _secondary_stays(t):
+        return records.stopped(s.wanted, "P")
+    if not s.failover and Arbiter.WITNESS in s.params.arbitration.required:
+        # Both copies are equal; the witness will say that this node may lead again.
         return records.stopped(s.wanted, "P")
     if not s.failover:
         # Both copies are equal, and this node is the one that shall lead again.

@@ -25,6 +25,7 @@ class Cause(StrEnum):
     SWAP = "swap"
     SPLIT_BRAIN = "split brain"
     OVERTAKEN = "overtaken"
+    REFUSED = "no permission"
     SOURCE_GONE = "the source is gone"
     STOP = "stop"
     LOCAL_FAULT = "local fault"
@@ -57,6 +58,9 @@ _ROWS = (
     Transition(State.ALONE, State.SECOND, Cause.OVERTAKEN, "the other node took over meanwhile"),
     Transition(State.PRIM, State.SECOND, Cause.OVERTAKEN, "the other node took over meanwhile"),
     Transition(State.PRIM, State.SECOND, Cause.LOCAL_FAULT, "the local disk cannot be trusted"),
+    Transition(State.PRIM, State.WAIT, Cause.REFUSED, "no permission to serve alone"),
+    Transition(State.ALONE, State.WAIT, Cause.REFUSED, "no permission to serve alone"),
+    Transition(State.SECOND, State.WAIT, Cause.REFUSED, "no permission to serve alone"),
     Transition(State.SECOND, State.WAIT, Cause.SOURCE_GONE, "the primary went away"),
     Transition(State.SECOND, State.WAIT, Cause.FAILOVER_OFF, "automatic failover is off"),
     Transition(State.SECOND, State.WAIT, Cause.LOCAL_FAULT, "local fault"),

@@ -7,16 +7,12 @@ from dataclasses import replace
 
 from safepy.model import Disk, Level, PeerView, Record, State, Status
 
-from . import election, links, records
+from . import election, links, permission, records
+from .arbitration import sentence
 from .commands import Announce, Command, SaveRecord
 from .plans import Plan
 from .state import FROZEN, ModuleState, Phase
 from .transitions import TABLE, Cause
-
-#: Said when only the time-out allowed a node to serve alone (protocol 7, E6).
-SPLIT_BRAIN_POSSIBLE = (
-    "split brain possible: nothing but the time-out says that the other node is down"
-)
 
 
 class Turn:
@@ -35,14 +31,13 @@ class Turn:
     def do(self, command: Command) -> None:
         self.out.append(command)
 
-    def announce(self, level: Level, text: str) -> None:
-        self.out.append(Announce(level, text))
+    def announce(self, level: Level, text: str, origin: str = "heart") -> None:
+        self.out.append(Announce(level, text, origin))
 
     def permitted(self, evidence: str) -> None:
-        """This node may serve alone, by evidence E1 (the peer's own word) or E6 (the time-out)."""
+        """This node may serve alone, by this evidence (protocol 7), which log and state name."""
         self.s.evidence = evidence
-        sentence = SPLIT_BRAIN_POSSIBLE if evidence == "E6" else "the other node is behind"
-        self.announce(Level.INFO, f"Permission to serve alone ({evidence}): {sentence}")
+        self.announce(Level.INFO, f"Permission to serve alone ({evidence}): {sentence(evidence)}")
 
     def new_id(self) -> int:
         number = self.s.next_id
@@ -180,6 +175,9 @@ class Turn:
             defaultprim=s.params.defaultprim,
             config_digest=s.params.config_digest,
             uncertain=links.stranger_at_the_door(s.links, self.now, s.params.pulse_s),
+            witness=permission.may_ask_in_wait(s),
+            granted=permission.granted_in_wait(s),
+            refusal=permission.refusal(s),
         )
 
     def see_epochs(self, view: PeerView) -> None:

@@ -36,6 +36,10 @@ class BeatSender(Protocol):
     def send(self, lane: str, beat: Beat) -> None: ...
 
 
+#: No configuration asks for a watchdog yet.
+NO_WATCHDOG = "This version cannot feed a hardware watchdog: this node is not guarded"
+
+
 class HasStep(Protocol):
     @property
     def step_id(self) -> int: ...
@@ -113,10 +117,15 @@ class Executor:
                 self._begin(command, self._start_worker(command.step_id))
             case commands.StopWorker():
                 self._begin(command, self._stop_worker(command.step_id))
+            case commands.AskWitness() | commands.Fence() | commands.Ping():
+                # The configuration offers no arbiter yet, so nothing asks one.
+                self._refuse(command)
+            case commands.FeedWatchdog() | commands.DisarmWatchdog():
+                parts.voice.say("heart", Level.CRITICAL, NO_WATCHDOG)
             case commands.WatchProcesses():
                 parts.checker.enable(command.checker_class, command.on)
             case commands.Announce():
-                parts.voice.say("heart", command.level, command.text)
+                parts.voice.say(command.origin, command.level, command.text)
             case commands.SetResource():
                 self._set_resource(command)
             case commands.Publish():
@@ -145,6 +154,11 @@ class Executor:
                     parts.worker.order(command, now_s)
             case _:
                 assert_never(command)
+
+    def _refuse(self, command: HasStep) -> None:
+        """Said at once: an arbiter that is not there must not look like one that is slow."""
+        what = type(command).__name__
+        self._post(events.StepDone(command.step_id, False, f"this version cannot carry out {what}"))
 
     def _begin(self, command: HasStep, action: Awaitable[None] | None) -> None:
         """Carry `action` out in a task of its own (None: it is vacuously true)."""
@@ -182,6 +196,9 @@ class Executor:
             if parts.trees is not None:
                 marked = parts.record.disk is not Disk.UNCONFIGURED
                 await asyncio.to_thread(parts.trees.cover, marked)
+                if parts.worker is None or not parts.worker.running:
+                    for sentence in await asyncio.to_thread(parts.trees.check_open_files):
+                        parts.voice.say("rfsplug", Level.EVENT, sentence)
 
     async def _uncover(self) -> None:
         async with self._mount_lock:

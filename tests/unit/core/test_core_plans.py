@@ -98,7 +98,7 @@ def test_processes_are_watched_only_while_their_class_runs() -> None:
 
 
 def test_a_forced_retreat_closes_the_gate_before_any_script() -> None:
-    plan = plans.step_aside(frozenset(RUNS[ALONE]), ALONE, outdated=True)
+    plan = plans.step_aside(frozenset(RUNS[ALONE]), ALONE, SECOND, outdated=True)
     assert plan[:2] == (plans.Work.DEMOTE, plans.Save.OUTDATED)
 
 
