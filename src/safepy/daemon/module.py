@@ -363,7 +363,7 @@ def trees_of(paths: ModulePaths, config: ModuleConfig) -> Trees | None:
     if config.rfs is None:
         return None
     trees: Sequence[Tree] = [
-        Tree(entry.dir, str(paths.door(number)))
+        Tree(entry.dir, str(paths.door(number)), entry.tocheck)
         for number, entry in enumerate(config.rfs.replicated)
     ]
     return Trees(paths.name, trees, str(paths.state_dir / "tree-id"))

@@ -5,13 +5,23 @@ All methods block (mounts, disk): the executor calls them in a thread, one at a 
 
 from __future__ import annotations
 
+import os
 import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from safepy.errors import LocalFault
-from safepy.host import mounts
+from safepy.host import mounts, openfiles
+from safepy.host.openfiles import OpenFile
 from safepy.storage import marker
+
+#: How long a program that has a file open for writing may take to end: it may have been told to
+#: a moment ago.
+WRITERS_LIMIT_S = 5.0
+_LOOK_EVERY_S = 0.5
+#: More are only counted in a message.
+_NAMED_MAX = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +30,8 @@ class Tree:
 
     directory: str
     door: str
+    #: Relative paths that must exist (`<tocheck>`).
+    tocheck: tuple[str, ...] = ()
 
 
 class Trees:
@@ -38,7 +50,26 @@ class Trees:
             mounts.open_door(tree.directory, tree.door)
             if marked:
                 marker.check(tree.door, self._mark(), tree.directory)
+            _check_entries(tree)
             mounts.cover(tree.directory)
+
+    def check_open_files(self, limit_s: float = WRITERS_LIMIT_S) -> list[str]:
+        """After `cover`: nobody can write behind our back. Returns sentences about who holds
+        files open without being able to write: not dangerous, but worth knowing.
+
+        Raises LocalFault, if after `limit_s` a process still has a file open for writing: its
+        changes would go to the real file and not be replicated, on a primary, or disturb what
+        is received, on a secondary (reference: userconfig 19.4)."""
+        doors = [(tree.directory, tree.door) for tree in self.trees]
+        deadline_s = time.monotonic() + limit_s
+        while True:
+            found = openfiles.find(doors)
+            writers = [each for each in found if each.writes]
+            if not writers:
+                return _sentences(found)
+            if time.monotonic() >= deadline_s:
+                raise _written_behind(writers)
+            time.sleep(_LOOK_EVERY_S)
 
     def uncover(self) -> None:
         """The real directories show; nothing of ours is mounted. Raises LocalFault."""
@@ -74,3 +105,39 @@ class Trees:
 
     def _mark(self) -> marker.Mark:
         return marker.Mark(self._module, marker.own_id(self._id_path, secrets.token_hex(16)))
+
+
+def _check_entries(tree: Tree) -> None:
+    """Raises LocalFault if something that `<tocheck>` names is not in the real directory."""
+    for path in tree.tocheck:
+        try:
+            os.lstat(f"{tree.door}/{path}")
+        except FileNotFoundError:
+            raise LocalFault(
+                f"{path} is not in the replicated directory {tree.directory} (tocheck)",
+                "is its file system mounted? mount it, or put back what is missing, then start",
+            ) from None
+        except OSError as error:
+            raise LocalFault(
+                f"{tree.directory}/{path} cannot be examined (tocheck): {error.strerror}"
+            ) from error
+
+
+def _written_behind(writers: list[OpenFile]) -> LocalFault:
+    return LocalFault(
+        f"{_listed(writers)}: what it writes there would not be replicated",
+        "end that program, which only the module may start, then safekit start again",
+    )
+
+
+def _sentences(found: list[OpenFile]) -> list[str]:
+    if not found:
+        return []
+    text = f"Opened before the replicated directory was taken over: {_listed(found)}"
+    return [f"{text}; what is done there later does not go through the replication"]
+
+
+def _listed(found: list[OpenFile]) -> str:
+    text = ", ".join(each.describe() for each in found[:_NAMED_MAX])
+    more = len(found) - _NAMED_MAX
+    return f"{text} and {more} more" if more > 0 else text
