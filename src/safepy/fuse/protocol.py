@@ -58,6 +58,13 @@ WRITE_KILL_SUIDGID = 1 << 2
 FSYNC_DATA_ONLY = 1 << 0
 SETXATTR_ACL_KILL_SGID = 1 << 0
 
+#: What system calls take: the kernel has checked it, and other numbers would not be a request.
+_OFFSET_MAX = (1 << 63) - 1
+_INT_MAX = (1 << 31) - 1
+_READ_BYTES_MAX = 4 * MAX_WRITE_BYTES
+_MODE = 0xFFFF
+_PERMISSIONS = 0o777
+
 _TIME_MIN_NS = -(1 << 63)
 _TIME_MAX_NS = (1 << 64) - 1
 
@@ -222,6 +229,8 @@ def setattr_(body: memoryview) -> SetAttrIn:
         gid,
         _,
     ) = _take(_SETATTR, body)
+    if valid & FATTR_SIZE and size > _OFFSET_MAX:
+        raise ProtocolError(f"SETATTR of a size of {size} bytes")
     return SetAttrIn(
         valid,
         size,
@@ -241,23 +250,23 @@ def symlink(body: memoryview) -> tuple[bytes, bytes]:
 
 def mknod(body: memoryview) -> MakeIn:
     mode, rdev, umask, _ = _take(_MKNOD, body)
-    return MakeIn(_names(body, _MKNOD.size, 1)[0], mode, rdev, umask)
+    return MakeIn(_names(body, _MKNOD.size, 1)[0], mode & _MODE, rdev, umask & _PERMISSIONS)
 
 
 def mkdir(body: memoryview) -> MakeIn:
     mode, umask = _take(_U32_PAIR, body)
-    return MakeIn(_names(body, _U32_PAIR.size, 1)[0], mode, 0, umask)
+    return MakeIn(_names(body, _U32_PAIR.size, 1)[0], mode & _MODE, 0, umask & _PERMISSIONS)
 
 
 def create(body: memoryview) -> MakeIn:
     _flags, mode, umask, _open_flags = _take(_CREATE, body)
-    return MakeIn(_names(body, _CREATE.size, 1)[0], mode, 0, umask)
+    return MakeIn(_names(body, _CREATE.size, 1)[0], mode & _MODE, 0, umask & _PERMISSIONS)
 
 
 def tmpfile(body: memoryview) -> MakeIn:
     """The kernel sends the name "/" with it, which means nothing."""
     _flags, mode, umask, _open_flags = _take(_CREATE, body)
-    return MakeIn(b"", mode, 0, umask)
+    return MakeIn(b"", mode & _MODE, 0, umask & _PERMISSIONS)
 
 
 def rename(body: memoryview) -> RenameIn:
@@ -286,6 +295,8 @@ def release(body: memoryview) -> int:
 def read(body: memoryview) -> tuple[int, int, int]:
     """(file handle, offset, size) of READ, READDIR and READDIRPLUS."""
     handle, offset, size = _take(_READ, body)[:3]
+    if offset > _OFFSET_MAX or size > _READ_BYTES_MAX:
+        raise ProtocolError(f"READ of {size} bytes at {offset}")
     return handle, offset, size
 
 
@@ -297,6 +308,8 @@ def write(body: memoryview) -> tuple[int, bytes, int]:
     end = _WRITE_BYTES + size
     if end > len(body):
         raise ProtocolError(f"WRITE of {size} bytes carries {len(body) - _WRITE_BYTES}")
+    if offset > _OFFSET_MAX:
+        raise ProtocolError(f"WRITE at {offset}")
     return offset, bytes(body[_WRITE_BYTES:end]), flags
 
 
@@ -317,6 +330,8 @@ def setxattr(body: memoryview, extended: bool) -> SetXattrIn:
     key, nul, value = raw.partition(b"\0")
     if not key or not nul or len(value) < size:
         raise ProtocolError(f"SETXATTR of {size} bytes without them or without a name")
+    if flags > _INT_MAX:
+        raise ProtocolError(f"SETXATTR with the flags {flags}")
     return SetXattrIn(key, value[:size], flags, bool(more & SETXATTR_ACL_KILL_SGID))
 
 
@@ -333,12 +348,16 @@ def listxattr(body: memoryview) -> int:
 
 def fallocate(body: memoryview) -> FallocateIn:
     _, offset, length, mode, _ = _take(_FALLOCATE, body)
+    if offset > _OFFSET_MAX or length > _OFFSET_MAX:
+        raise ProtocolError(f"FALLOCATE of {length} bytes at {offset}")
     return FallocateIn(offset, length, mode)
 
 
 def lseek(body: memoryview) -> tuple[int, int]:
     """(offset, whence). The offset may be negative: nobody has looked at it yet."""
     _, offset, whence, _ = _take(_LSEEK, body)
+    if whence > _INT_MAX:
+        raise ProtocolError(f"LSEEK by the rule {whence}")
     return offset, whence
 
 

@@ -105,7 +105,7 @@ class Session:
             if size < protocol.HEADER_BYTES:
                 raise protocol.ProtocolError(f"a FUSE request of {size} bytes")
             length, opcode, unique, node, uid, gid, _, extensions, _ = unpack(buffer)
-            if length != size:
+            if length != size or protocol.HEADER_BYTES + extensions * 8 > size:
                 raise protocol.ProtocolError(f"a FUSE request of {size} bytes claims {length}")
             if opcode == Opcode.INIT:
                 self._agree(unique, view[protocol.HEADER_BYTES : size])
