@@ -94,7 +94,7 @@ class Marks:
         if length > 0:
             start = offset - offset % ZONE_BYTES
             end = -(-(offset + length) // ZONE_BYTES) * ZONE_BYTES
-            _merge(extents, start, min(end, TO_THE_END))
+            merge_range(extents, start, min(end, TO_THE_END))
             if len(extents) > self._max_extents:
                 self.add_full(path)
                 return
@@ -149,12 +149,12 @@ class Marks:
             self.add_full(b"")
 
 
-def _merge(extents: list[tuple[int, int]], start: int, end: int) -> None:
+def merge_range(ranges: list[tuple[int, int]], start: int, end: int) -> None:
     """Add [start, end) to a sorted list, joining what overlaps or touches."""
-    first = bisect_left(extents, start, key=lambda extent: extent[1])
+    first = bisect_left(ranges, start, key=lambda each: each[1])
     last = first
-    while last < len(extents) and extents[last][0] <= end:
-        start = min(start, extents[last][0])
-        end = max(end, extents[last][1])
+    while last < len(ranges) and ranges[last][0] <= end:
+        start = min(start, ranges[last][0])
+        end = max(end, ranges[last][1])
         last += 1
-    extents[first:last] = [(start, end)]
+    ranges[first:last] = [(start, end)]

@@ -19,15 +19,17 @@ T = TypeVar("T")
 
 
 class Window(Generic[T]):
-    """Operations in flight, each with what its sender wants back (None: nothing)."""
+    """Operations in flight, each with what its sender wants back (None: nothing) and what was
+    sent, kept for a stream that takes the place of one that broke (F32)."""
 
     def __init__(self, max_ops: int = MAX_OPS, max_bytes: int = MAX_BYTES) -> None:
         self._max_ops = max_ops
         self._max_bytes = max_bytes
         self._last = 0  # newest number given
         self._acknowledged = 0
-        self._sent: deque[tuple[T | None, int, float]] = deque()  # unacknowledged, oldest first
-        self._completing: dict[int, tuple[T, float]] = {}
+        # Unacknowledged, oldest first: item, size, time, what was sent.
+        self._sent: deque[tuple[T | None, int, float, object]] = deque()
+        self._completing: dict[int, tuple[T, float, object]] = {}
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -48,18 +50,28 @@ class Window(Generic[T]):
         already begun may."""
         return len(self) >= self._max_ops or self._bytes >= self._max_bytes
 
-    def add(self, item: T | None, size_bytes: int, now_s: float) -> int:
+    def add(self, item: T | None, size_bytes: int, now_s: float, sent: object = None) -> int:
         """An operation is sent now; returns its number."""
-        self._sent.append((item, size_bytes, now_s))
+        self._sent.append((item, size_bytes, now_s, sent))
         self._bytes += size_bytes
         self._last += 1
         return self._last
 
-    def add_completing(self, item: T, size_bytes: int, now_s: float) -> int:
+    def add_completing(self, item: T, size_bytes: int, now_s: float, sent: object = None) -> int:
         """As `add`, for an operation that `complete` ends."""
-        seq = self.add(None, size_bytes, now_s)
-        self._completing[seq] = (item, now_s)
+        seq = self.add(None, size_bytes, now_s, sent)
+        self._completing[seq] = (item, now_s, sent)
         return seq
+
+    def unacknowledged(self) -> list[tuple[int, object]]:
+        """(number, what was sent) of all that the peer may not have, in order."""
+        first = self._acknowledged + 1
+        return [(first + index, entry[3]) for index, entry in enumerate(self._sent)]
+
+    def uncompleted(self) -> list[tuple[int, object]]:
+        """(number, what was sent) of what the peer has and has not completed, in order."""
+        completing = self._completing.items()
+        return [(seq, entry[2]) for seq, entry in completing if seq <= self._acknowledged]
 
     def acknowledge(self, seq: int) -> list[T]:
         """The peer has everything up to `seq`: the items of the operations that this ends.
@@ -70,7 +82,7 @@ class Window(Generic[T]):
             raise PeerError(f"acknowledgement of {seq}, but only {self._last} were sent")
         ended: list[T] = []
         while self._acknowledged < seq:
-            item, size_bytes, _ = self._sent.popleft()
+            item, size_bytes, _, _ = self._sent.popleft()
             self._bytes -= size_bytes
             self._acknowledged += 1
             if item is not None:
@@ -94,8 +106,8 @@ class Window(Generic[T]):
     def take_all(self) -> list[T]:
         """Empty the window: the stream is given up. Items in the order they were sent,
         completing ones last."""
-        items = [item for item, _, _ in self._sent if item is not None]
-        items += [item for item, _ in self._completing.values()]
+        items = [entry[0] for entry in self._sent if entry[0] is not None]
+        items += [entry[0] for entry in self._completing.values()]
         self._sent.clear()
         self._completing.clear()
         self._acknowledged = self._last
