@@ -20,6 +20,9 @@ MAX_BYTES = 1 << 20
 MAX_DEPTH = 16
 MAX_ELEMENTS = 10_000
 MAX_SHOWN_CHARACTERS = 80
+#: How far around a syntax error its cause is looked for.
+_NEAR_BYTES = 1000
+_ATTRIBUTE_CHARACTERS = 120
 
 TYPOGRAPHIC_QUOTES = "“”„‟‘’‚‛«»"
 QUOTES_HINT = "a web page or a word processor put them there; type them again"
@@ -184,15 +187,26 @@ class _FirstPass:
     def _typographic_quote(self) -> tuple[str, str, str] | None:
         """Element, attribute and sign, when the tag that broke the parser has such a quote."""
         at = max(self._parser.CurrentByteIndex, 0)
-        start = self._data.rfind(b"<", 0, at + 1)
-        end = self._data.find(b">", at)
-        tag = self._data[max(start, 0) : end if end >= 0 else at + 1000]
-        try:
-            text = tag.decode()
-        except UnicodeDecodeError:
-            text = tag.decode("cp1252", errors="replace")
-        found = re.match(r"<\s*([\w.-]+)", text)
-        quoted = re.search(rf"([\w.-]+)\s*=\s*[\"']?([{TYPOGRAPHIC_QUOTES}])", text)
-        if found is None or quoted is None:
+        start = max(self._data.rfind(b"<", 0, at + 1), 0)
+        end = self._data.find(b">", at, at + _NEAR_BYTES)
+        if end < 0:
+            end = at + _NEAR_BYTES
+        found = re.match(r"<\s*([\w.-]+)", _text(self._data[start : start + _NEAR_BYTES]))
+        near = _text(self._data[max(start, at - _NEAR_BYTES) : end])
+        if found is None:
             return None
-        return shown(found[1]), shown(quoted[1]), quoted[2]
+        for quote in re.finditer(f"[{TYPOGRAPHIC_QUOTES}]", near):
+            # Only what stands right before it: a search from every place would take the square
+            # of the length.
+            before = near[max(0, quote.start() - _ATTRIBUTE_CHARACTERS) : quote.start()]
+            named = re.search(r"([\w.-]+)[ \t\r\n]{0,9}=[ \t\r\n]{0,9}[\"']?\Z", before)
+            if named is not None:
+                return shown(found[1]), shown(named[1]), quote[0]
+        return None
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data.decode("cp1252", errors="replace")
