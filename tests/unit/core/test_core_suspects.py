@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,7 +33,7 @@ def test_every_extent_told_is_suspect_and_no_other(told: list[tuple[int, int, in
             at for s, e in found for at in range(s // EXTENT_BYTES, e // EXTENT_BYTES)
         }
         assert list(found) == sorted(found)
-        assert all(one[1] < other[0] for one, other in zip(found, found[1:], strict=False))
+        assert all(one[1] < other[0] for one, other in itertools.pairwise(found))
 
 
 def test_new_objects_of_the_session_are_suspect_whole() -> None:

@@ -2,7 +2,8 @@
 
 Pure bookkeeping for a resynchronisation: the source marks what its operations touch, the next
 round makes exactly that equal. Marking too much is always safe, so a bound coarsens (a file
-whole, at last the whole tree) and never drops.
+whole, at last a walk over the whole tree, with the content that the intent log names) and never
+drops.
 
 Paths are components joined by "/", from the root of the directory; "" is the root.
 """
@@ -10,6 +11,7 @@ Paths are components joined by "/", from the root of the directory; "" is the ro
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 ZONE_BYTES = 128 * 1024
@@ -41,28 +43,35 @@ WALK = Mark(walk=True)
 
 
 class Marks:
-    """The marks of one replicated directory. Not locked: one thread owns it."""
+    """The marks of one replicated directory. Not locked: one thread owns it.
+
+    FULL hides what is marked below it; WALK hides only attributes.
+    """
 
     def __init__(self, max_paths: int = MAX_PATHS, max_extents: int = MAX_EXTENTS_A_FILE) -> None:
         self._max_paths = max_paths
         self._max_extents = max_extents
         self._full: set[bytes] = set()
+        self._walk: set[bytes] = set()
         #: path -> sorted extents; an empty list marks the attributes alone.
         self._parts: dict[bytes, list[tuple[int, int]]] = {}
+        #: The bound was reached: extents were given up for a WALK of everything. What the
+        #: intent log says must be compared besides.
+        self.overflowed = False
 
     def __len__(self) -> int:
-        """How many paths are marked."""
+        """How many marks there are (a path may have two)."""
         self._sift()
-        return len(self._full) + len(self._parts)
+        return len(self._full) + len(self._walk) + len(self._parts)
 
     def __bool__(self) -> bool:
-        return bool(self._full) or bool(self._parts)
+        return bool(self._full) or bool(self._walk) or bool(self._parts)
 
     @property
     def full_paths(self) -> int:
-        """How many paths must be compared whole; their size is not known here."""
+        """How many paths must be compared whole or walked; their size is not known here."""
         self._sift()
-        return len(self._full)
+        return len(self._full) + len(self._walk)
 
     @property
     def extent_bytes(self) -> int:
@@ -79,74 +88,148 @@ class Marks:
         if self._covered(path):
             return
         if path == b"":
-            self._full.clear()
-            self._parts.clear()
+            self._clear()
         # What lies below stays listed until `take` or the bound sifts it: a set is enough.
         self._full.add(path)
+        self._walk.discard(path)
         self._parts.pop(path, None)
         self._bound()
+
+    def add_walk(self, path: bytes) -> None:
+        """Compare names and attributes of `path` and everything below it, and the content of
+        what looks different."""
+        if not self._covered(path) and path not in self._walk:
+            self._walk.add(path)
+            self._bound()
 
     def add_extent(self, path: bytes, offset: int, length: int) -> None:
         """Compare these bytes of the file `path`, and its attributes."""
         if self._covered(path):
             return
-        extents = self._parts.setdefault(path, [])
+        extents = self._parts.get(path)
+        if extents is None:
+            extents = self._parts[path] = []
+            self._bound()
         if length > 0:
             start = offset - offset % ZONE_BYTES
             end = -(-(offset + length) // ZONE_BYTES) * ZONE_BYTES
             merge_range(extents, start, min(end, TO_THE_END))
             if len(extents) > self._max_extents:
                 self.add_full(path)
-                return
-        self._bound()
 
     def add_attributes(self, path: bytes) -> None:
         """Compare mode, owner, times and extended attributes of `path`."""
         self.add_extent(path, 0, 0)
 
-    def take(self) -> dict[bytes, Mark]:
-        """All marks by path, none below a FULL one; none are left here."""
+    def moved(
+        self, old: bytes, new: bytes, directory: bool = True, exchanged: bool = False
+    ) -> None:
+        """What stood at `old` stands at `new` now, with its marks. `exchanged`: and the other way
+        round; else nothing that is known stands at `old`. Only a `directory` has marks below."""
+        there = self._lift(old, directory)
+        here = self._lift(new, directory) if exchanged else None
+        self._drop(new, there)
+        self.add_walk(new)
+        if here is None:
+            self.add_full(old)
+        else:
+            self._drop(old, here)
+            self.add_walk(old)
+
+    def marks(self) -> dict[bytes, Mark]:
+        """All marks by path, none below a FULL one."""
         self._sift()
-        taken = dict.fromkeys(self._full, FULL)
+        found = dict.fromkeys(self._full, FULL)
+        found.update(dict.fromkeys(self._walk, WALK))
         for path, extents in self._parts.items():
-            taken[path] = Mark(extents=tuple(extents))
-        self._full = set()
-        self._parts = {}
+            found[path] = Mark(extents=tuple(extents), walk=path in self._walk)
+        return found
+
+    def take(self) -> dict[bytes, Mark]:
+        """As `marks`; none are left here."""
+        taken = self.marks()
+        self._clear()
+        self.overflowed = False
         return taken
 
-    def put_back(self, marks: dict[bytes, Mark]) -> None:
+    def put_back(self, marks: Mapping[bytes, Mark]) -> None:
         """Add marks that were taken but not dealt with."""
         for path, mark in marks.items():
             if mark.full:
                 self.add_full(path)
                 continue
-            self.add_attributes(path)
+            if mark.walk:
+                self.add_walk(path)
+            if mark.extents or not mark.walk:
+                self.add_attributes(path)
             for start, end in mark.extents:
                 self.add_extent(path, start, end - start)
 
-    def _covered(self, path: bytes) -> bool:
-        return bool(self._full) and (path in self._full or self._below_full(path))
+    def _clear(self) -> None:
+        self._full, self._walk, self._parts = set(), set(), {}
 
-    def _below_full(self, path: bytes) -> bool:
-        """Whether an ancestor is FULL."""
+    def _lift(self, path: bytes, directory: bool) -> dict[bytes, Mark]:
+        """Take the marks of `path` and below out, by what follows `path` in their names."""
+        if self._covered(path):  # all of it; what is listed below FULL says nothing more
+            self._full.discard(path)
+            return {b"": FULL}
+        lifted: dict[bytes, Mark] = {}
+        below = path + b"/"
+        for kept in (self._full, self._walk):
+            names = [path] if path in kept else []
+            if directory:
+                names += [each for each in kept if each.startswith(below)]
+            for each in names:
+                kept.remove(each)
+                lifted[each[len(path) :]] = FULL if kept is self._full else WALK
+        names = [path] if path in self._parts else []
+        if directory:
+            names += [each for each in self._parts if each.startswith(below)]
+        for each in names:
+            walked = lifted.get(each[len(path) :], Mark()).walk
+            lifted[each[len(path) :]] = Mark(extents=tuple(self._parts.pop(each)), walk=walked)
+        return lifted
+
+    def _drop(self, path: bytes, lifted: Mapping[bytes, Mark]) -> None:
+        self.put_back({path + rest: mark for rest, mark in lifted.items()})
+
+    def _covered(self, path: bytes) -> bool:
+        return bool(self._full) and (path in self._full or self._below(self._full, path))
+
+    @staticmethod
+    def _below(marked: set[bytes], path: bytes) -> bool:
+        """Whether an ancestor is marked."""
         at = len(path)
         while at > 0:
             at = path.rfind(b"/", 0, at)
-            if (path[:at] if at > 0 else b"") in self._full:
+            if (path[:at] if at > 0 else b"") in marked:
                 return True
         return False
 
     def _sift(self) -> None:
-        """Take out what lies below something FULL."""
-        self._full = {path for path in self._full if not self._below_full(path)}
-        self._parts = {p: e for p, e in self._parts.items() if not self._below_full(p)}
+        """Take out what lies below something FULL, and what a WALK above sees by itself."""
+        full, walk = self._full, self._walk
+        if full:
+            full = self._full = {path for path in full if not self._below(full, path)}
+            self._parts = {p: e for p, e in self._parts.items() if not self._below(full, p)}
+        if walk:
+            walk = self._walk = {
+                path
+                for path in walk
+                if path not in full and not self._below(full, path) and not self._below(walk, path)
+            }
+            self._parts = {
+                p: e for p, e in self._parts.items() if e or not (p in walk or self._below(walk, p))
+            }
 
     def _bound(self) -> None:
-        if len(self._full) + len(self._parts) <= self._max_paths:
+        if len(self._full) + len(self._walk) + len(self._parts) <= self._max_paths:
             return
         self._sift()
-        if len(self._full) + len(self._parts) > self._max_paths // 2:
-            self.add_full(b"")
+        if len(self._full) + len(self._walk) + len(self._parts) > self._max_paths // 2:
+            self._clear()
+            self._walk.add(b"")
+            self.overflowed = True
 
 
 def merge_range(ranges: list[tuple[int, int]], start: int, end: int) -> None:
