@@ -136,7 +136,7 @@ class Record:
     shared: int = 0
     crashed_primary: bool = False
     synced_at: float = 0.0
-    policy: SyncPolicy = SyncPolicy()  # noqa: RUF009 - a frozen value
+    policy: SyncPolicy = SyncPolicy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,12 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a resynchronisation is. Totals are 0 while unknown; rates in bytes a second."""
+    """How far a resynchronisation is. Totals are 0 while unknown; rates in bytes a second.
+
+    `trees_done` of `trees_total` directories are compared; `scan_s` is how long names and
+    attributes were looked at, `copy_s` how long content travelled. `mode` (`SyncMode`) and
+    `reason` say how much is looked at, and why.
+    """
 
     phase: str = ""
     files_done: int = 0
@@ -195,6 +200,12 @@ class Progress:
     files_copied: int = 0
     rate_bytes_s: float = 0.0
     left_s: float | None = None
+    trees_done: int = 0
+    trees_total: int = 0
+    scan_s: float = 0.0
+    copy_s: float = 0.0
+    mode: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +233,9 @@ class Snapshot:
     lanes: tuple[tuple[str, bool], ...] = ()
     #: What the other node said of its resources in its last heartbeat; empty if it is lost.
     peer_resources: tuple[tuple[str, str], ...] = ()
+    #: How much the last synchronisation looked at, and why; how the next one is wished to be.
+    synchronisation: str = ""
+    sync_policy: str = ""
     #: Sentences about what is wrong around the module and is no state of it.
     notes: tuple[str, ...] = ()
     #: How many packets of the network were not believed since the daemon started, by kind.

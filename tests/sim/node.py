@@ -32,6 +32,8 @@ WORKER_COMMANDS = (
     c.Adopted,
     c.StopFollowing,
     c.ModifiedRecorded,
+    c.CheckpointBegun,
+    c.CheckpointRecorded,
 )
 
 
@@ -44,11 +46,13 @@ class Node:
         self.disk = NodeDisk()
         self.powered = True
         self.frozen = False
+        self.covered = False
+        self.daemon_since = 0.0
         self.boots = 1
         self.runs = 0
         #: Seconds this node's clock stood still (a frozen virtual machine, F36).
         self.clock_lag = 0.0
-        self.disk_full = False
+        self.disk_full = self.record_fails = False
         self.full_means = Disk.OUTDATED
         self.save_s = (0.001, 0.01)
         self.script_s = (0.005, 0.3)
@@ -91,6 +95,7 @@ class Node:
         record = self.disk.record
         self.state = initial(params, record, self.clock_now())
         self.saving = None
+        self.daemon_since = self.clock_now()
         self.happen(e.Tick())
         if record.active is not Active.NONE:
             self.happen(e.ActionRequested("start", "automatically"))
@@ -122,8 +127,24 @@ class Node:
                 self._save(command)
             case c.RunScript():
                 self._script(command)
+            case c.AskWitness():
+                self.note(f"  asks the witness for {command.epoch}")
+                self.cluster.checks.asks_witness(self)
+                self.cluster.arbiters.ask_witness(self, command)
+            case c.Fence():
+                self.note("  Fence")
+                self.cluster.arbiters.fence(self, command)
+            case c.Ping():
+                self.cluster.arbiters.ping(self, command)
+            case c.FeedWatchdog():
+                self.cluster.arbiters.feed(self, command)
+            case c.DisarmWatchdog():
+                self.cluster.arbiters.disarm(self)
             case c.Cover() | c.Uncover():
                 self.note(f"  {type(command).__name__}")
+                self.covered = isinstance(command, c.Cover)
+                if not self.covered:
+                    self.cluster.checks.uncovers(self)
                 self.later(0.002, lambda: self.happen(e.StepDone(command.step_id, True)))
             case c.StartWorker():
                 self.later(0.05, lambda: self._start_worker(command.step_id))
@@ -163,6 +184,9 @@ class Node:
 
         def saved() -> None:
             self.saving = None
+            if self.record_fails:
+                self.happen(e.StepDone(command.step_id, False, "input/output error"))
+                return
             self.disk.record = record
             self.cluster.saved(self, old, record)
             self.happen(e.StepDone(command.step_id, True))
@@ -172,6 +196,8 @@ class Node:
     def _script(self, command: c.RunScript) -> None:
         words = [command.name, *(["force"] if command.force else []), *command.arguments]
         self.note(f"  run {' '.join(words)}")
+        if command.name.startswith("start_"):
+            self.cluster.checks.application_starts(self)
         duration = self.cluster.rng.uniform(*self.script_s)
         ok = True
         if command.name in self.hanging:
@@ -234,7 +260,8 @@ class Node:
             self.worker.die()
             self.worker = None
         self._record_in_flight()
-        self.powered = self.frozen = False
+        self.powered = self.frozen = self.covered = False
+        self.cluster.arbiters.disarm(self)
         self.backlog.clear()
         self.state = None
         self.runs += 1

@@ -366,6 +366,7 @@ class Worker:
     def begin_sync(self, keep_aside: bool) -> None:
         """The first byte changes: from here the tree is neither the old one nor the new one."""
         assert self.follow is not None
+        self.node.cluster.checks.first_byte_changes(self.node)
         disk, rng = self.node.disk, self.node.cluster.rng
         self.keep_aside = keep_aside or self.follow.keep_aside
         if self.keep_aside:
@@ -395,7 +396,9 @@ class Worker:
             return
         self.join = command
         follower = self.stream.follower
-        event = e.AdoptRequested(command.epoch, command.gen, command.base, command.history)
+        event = e.AdoptRequested(
+            command.epoch, command.gen, command.base, command.history, command.checkpoint
+        )
         self._to_peer(lambda: follower.report(event))
 
     def _adopted(self, command: c.Adopted) -> None:

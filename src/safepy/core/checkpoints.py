@@ -42,7 +42,7 @@ def reached(t: Turn, epoch: int, number: int) -> None:
             return
     elif not _in_sync(t) or epoch != s.adopted_epoch or number <= s.wanted.checkpoint:
         return
-    version = t.want(records.complete_checkpoint(s.wanted, number))
+    version = t.want(records.complete_checkpoint(s.wanted, number, t.wall))
     s.checkpoint = CheckpointUnderWay(number, CheckpointStage.RECORDING, version)
 
 

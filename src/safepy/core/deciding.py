@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from safepy.model import Disk, Level
 
-from . import election, following, permission, plans, records, stopping
+from . import election, following, operator, permission, plans, records, stopping, syncmode
 from .election import Decision, Verdict
 from .state import Phase
 from .turn import Turn
@@ -15,6 +15,15 @@ PRIM_HINT = (
 PRIMFORCE_HINT = (
     "If you are sure that this server has valid data, "
     "run safekit primforce to force start as primary"
+)
+
+#: Between two dates of `syncat` (reference 6.8).
+SCHEDULED = Decision(
+    Verdict.WAIT,
+    "rfs_syncat_wait",
+    "the next scheduled synchronisation",
+    blocked=True,
+    remedy="set -r rfs.syncat -v up",
 )
 
 
@@ -45,6 +54,8 @@ def rules(t: Turn) -> bool:
 
 def _lead(t: Turn, decision: Decision) -> None:
     s = t.s
+    if decision.row == election.SYNCDELTA:
+        t.announce(Level.CRITICAL, "Action prim from failover rule rfs_forceuptodate")
     t.announce(Level.INFO, f"Leads ({decision.row}): {decision.sentence}")
     s.phase = Phase.LEADING
     s.evidence = decision.row
@@ -62,7 +73,14 @@ def _follow(t: Turn, decision: Decision) -> bool:
     s = t.s
     view = t.view
     assert view is not None
-    if t.now < s.follow_after or not t.heard_lately:
+    objection = syncmode.objection(s.wanted, view)
+    if objection:
+        sentence = f"The external synchronisation cannot be applied: {objection}"
+        _abort(t, Decision(Verdict.ABORT, "", sentence))
+        return True
+    if operator.must_wait_for_schedule(t):
+        return _wait(t, SCHEDULED)
+    if t.now < s.follow_after or not t.heard_lately or not operator.may_follow(t):
         return False
     if s.params.has_rfs and view.record.epoch < s.wanted.promised:
         return False  # It will raise its number when it hears ours.
@@ -88,8 +106,10 @@ def _abort(t: Turn, decision: Decision) -> None:
     t.announce(Level.CRITICAL, decision.sentence)
     if s.record.disk is Disk.INCONSISTENT and s.wish == "prim":
         t.announce(Level.CRITICAL, PRIMFORCE_HINT)
-    t.announce(Level.CRITICAL, f"Requested {s.wish} start aborted")
+    wish = "start" if s.wish == "start" else f"{s.wish} start"
+    t.announce(Level.CRITICAL, f"Requested {wish} aborted")
     s.wish = "start"
+    operator.aborted(t)
     stopping.begin(t, "stop", start_again=False)
 
 
@@ -110,6 +130,9 @@ def _wait(t: Turn, decision: Decision) -> bool:
 
 
 def _announce_wait(t: Turn, decision: Decision) -> None:
+    if decision.row in ("degraded_server", "rfs_syncat_wait"):
+        t.announce(Level.CRITICAL, f"Action wait from failover rule {decision.row}")
+        return
     notuptodate = decision.row in ("D1", "D3", "D4", "D5", "D6", "D7", "D8", "D9", "E6", "D2")
     if not notuptodate:
         t.announce(Level.CRITICAL, f"{decision.row}: {decision.sentence}")

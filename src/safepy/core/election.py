@@ -13,11 +13,22 @@ from enum import StrEnum
 
 from safepy.model import Disk, PeerView, Record, State
 
-from .reunion import ancestors, leads, misfit, must_keep_aside, relation, reunion
+from .records import put_back
+from .reunion import (
+    PUT_BACK_THERE,
+    ancestors,
+    leads,
+    misfit,
+    must_keep_aside,
+    relation,
+    reunion,
+)
 
 WAIT_FOR_REMOTE = (
     "Data may be not uptodate for replicated directories (wait for the start of the remote server)"
 )
+#: Row of a decision to lead by consent given beforehand (reference 6.7).
+SYNCDELTA = "syncdelta"
 NEVER_SYNCHRONISED = "no data was ever synchronised here"
 
 
@@ -57,7 +68,8 @@ class Situation:
 
     `peer` is what is believed of the other node, None if nothing. `absent`: nothing authentic
     was heard for a whole start window (I20). `listened`: long enough to have heard a peer that
-    serves (a few pulses). `wish` is start, prim or second. `uncertain`: the peer has just
+    serves (a few pulses). `wish` is start, prim, primforce, second or secondforce. `recent`: an
+    operator consented to lead with data as young as these. `uncertain`: the peer has just
     restarted, what is believed of it may be old. `witness`: there is one that may be asked (E2),
     `granted` and `refusal` are what it said.
     """
@@ -75,6 +87,7 @@ class Situation:
     witness: bool = False
     granted: bool = False
     refusal: str = ""
+    recent: bool = False
 
 
 def decide(s: Situation) -> Decision:
@@ -86,7 +99,7 @@ def decide(s: Situation) -> Decision:
             return Decision(Verdict.WAIT, "D0", sentence, blocked=True, remedy="cluster")
     if s.uncertain:
         return Decision(Verdict.WAIT, "", "the other node has just restarted")
-    if s.wish == "prim":
+    if s.wish.startswith("prim"):
         return _forced_prim(s)
     if not s.has_data:
         return _without_data(s)
@@ -101,7 +114,7 @@ def decide(s: Situation) -> Decision:
         )
     if peer is not None and leads(peer):
         return _peer_leads(s, peer)
-    if s.wish == "second":
+    if s.wish.startswith("second"):
         return _second_without_primary(s)
     if peer is None:
         return _nobody_heard(s)
@@ -111,10 +124,10 @@ def decide(s: Situation) -> Decision:
 
 
 def _forced_prim(s: Situation) -> Decision:
-    """`safekit prim` (reference 6.4)."""
+    """`safekit prim`, and `primforce`, which takes inconsistent data too (reference 6.4)."""
     if s.peer is not None and leads(s.peer):
         return Decision(Verdict.ABORT, "", "the other node is primary already")
-    if s.has_data and s.record.disk is Disk.INCONSISTENT:
+    if s.has_data and s.record.disk is Disk.INCONSISTENT and s.wish != "primforce":
         return Decision(
             Verdict.ABORT,
             "",
@@ -126,6 +139,8 @@ def _forced_prim(s: Situation) -> Decision:
         case Disk.UNCONFIGURED:
             return Decision(Verdict.LEAD, "prim", "first start, by an operator")
         case Disk.UPTODATE:
+            if s.peer is not None and put_back(s.record, s.peer.record):
+                return Decision(Verdict.LEAD, "prim", "forced by an operator", forced=True)
             same = s.record.peer_behind and bool(s.record.gen)
             return Decision(Verdict.LEAD, "prim", "by an operator", same_generation=same)
         case _:
@@ -141,7 +156,7 @@ def _without_data(s: Situation) -> Decision:
         return Decision(Verdict.WAIT, "", "listening for the other node")
     if leads(peer):
         return Decision(Verdict.FOLLOW, "", "the other node is primary")
-    if s.wish == "second":
+    if s.wish.startswith("second"):
         return _second_without_primary(s)
     if peer.state is State.SECOND:
         return Decision(Verdict.WAIT, "", "the other node is about to take over")
@@ -175,7 +190,23 @@ def _peer_leads(s: Situation, peer: PeerView) -> Decision:
         )
     row = relation(s.record, peer.record) if s.record.gen else "D2"
     ours_is_newer = s.record.gen != peer.record.gen and peer.record.gen in ancestors(s.record)
-    if s.wish != "second":
+    if peer.degraded:
+        return Decision(
+            Verdict.WAIT,
+            "degraded_server",
+            "the other node runs without replication",
+            blocked=True,
+            remedy="stopstart there",
+        )
+    if not s.wish.startswith("second"):
+        if put_back(peer.record, s.record):
+            return Decision(
+                Verdict.WAIT,
+                "D10",
+                f"{PUT_BACK_THERE}, and serves data that may be older than this node's",
+                blocked=True,
+                remedy="second",
+            )
         if ours_is_newer and not peer.record.forced:
             return Decision(
                 Verdict.WAIT,
@@ -220,6 +251,13 @@ def _nobody_heard(s: Situation) -> Decision:
         return Decision(Verdict.WAIT, "", "listening for the other node")
     if s.witness and s.record.disk is Disk.UPTODATE:
         return _by_witness(s)
+    if s.recent:
+        return Decision(
+            Verdict.LEAD,
+            SYNCDELTA,
+            "the last synchronisation is younger than syncdelta, and the other node is absent",
+            forced=True,
+        )
     return _wait_for_remote(s, "E6")
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from safepy.model import Active, Disk, Level, State
 
-from . import election, permission, plans, records, reunion, serving, stopping
+from . import election, operator, permission, plans, records, reunion, serving, stopping
 from .arbitration import Arbiter, evidence
 from .commands import Adopted
 from .election import Verdict
-from .events import AdoptRequested
+from .events import AdoptRequested, StepDone
 from .plans import Then, Work
 from .state import Phase
 from .transitions import Cause
 from .turn import Turn
+
+STARTSYNCH = "_rfs_startsynch"
 
 #: After this many failed starts of a resynchronisation in a row the wait between them is longest.
 MAX_BACKOFF_DOUBLINGS = 5
@@ -31,7 +33,17 @@ def adopt_requested(t: Turn, event: AdoptRequested) -> None:
     if event.epoch < s.wanted.promised or event.epoch <= s.wanted.epoch:
         return
     s.adopting_version = t.want(
-        records.adopt(s.wanted, event.epoch, event.gen, event.base, event.history, event.checkpoint)
+        records.adopt(
+            s.wanted,
+            event.epoch,
+            event.gen,
+            event.base,
+            event.history,
+            event.checkpoint,
+            t.wall,
+            # What was said after this attempt began is for the next one.
+            records.DEFAULT_POLICY if s.wanted.policy == s.follow_policy else s.wanted.policy,
+        )
     )
 
 
@@ -53,6 +65,9 @@ def settle(t: Turn) -> None:
     s.transition_called = True
     s.follow_failures = 0
     s.told_resync = ""
+    s.told_sync = ("", "")
+    s.reintegre_failed = False
+    s.copy_since = 0.0
 
 
 def resync_failed(t: Turn, reason: str, fatal: bool) -> None:
@@ -60,6 +75,7 @@ def resync_failed(t: Turn, reason: str, fatal: bool) -> None:
     s = t.s
     if s.phase is not Phase.FOLLOWING or s.synced:
         return
+    s.reintegre_failed = True
     if not fatal:
         if s.told_resync != reason:
             s.told_resync = reason
@@ -97,6 +113,25 @@ def _back_off(t: Turn) -> None:
     s.follow_failures += 1
 
 
+def called_back(t: Turn, callback: str, event: StepDone) -> None:
+    """`_rfs_callback` has ended. What it says before a synchronisation decides whether that one
+    begins; it may also have taken so long that there is nobody to follow any more."""
+    s = t.s
+    if not event.ok:
+        t.announce(Level.CRITICAL, f"_rfs_callback {callback} failed: {event.detail}")
+    if callback != STARTSYNCH or s.phase is not Phase.FOLLOWING:
+        return
+    view = t.view
+    still = view is not None and view.serving and view.record.epoch == s.follow_epoch
+    if event.ok and still:
+        return
+    if not event.ok:
+        s.reintegre_failed = True
+        _back_off(t)
+    s.following = False
+    t.begin(())
+
+
 # Changes.
 
 
@@ -117,6 +152,7 @@ def begin(t: Turn, keep_aside: bool) -> None:
     s.adopted_epoch = 0
     s.keep_aside = keep_aside
     s.follow_epoch = view.record.epoch
+    s.follow_policy = s.wanted.policy
     permission.forget(s)
     t.clear_block()
     t.begin(plans.follow())
@@ -294,7 +330,7 @@ def _follow(t: Turn) -> bool:
     view = t.view
     if s.synced or s.plan or view is None or not view.serving or t.now < s.follow_after:
         return False
-    if not t.heard_lately or t.heard_at < s.fresh_since:
+    if not t.heard_lately or not operator.may_follow(t):
         return False
     if view.record.epoch < s.wanted.promised:
         return False  # It will raise its number when it hears ours.

@@ -19,6 +19,7 @@ from . import (
     following,
     invariants,
     links,
+    operator,
     outlook,
     pairing,
     permission,
@@ -119,6 +120,10 @@ def _happen(t: Turn, event: Event) -> None:
         case events.FailoverSet():
             s.failover = event.on
             t.do(SetResource("usersetting.failover", "on" if event.on else "off"))
+        case events.PolicySet():
+            operator.policy_set(t, event.policy)
+        case events.SyncDue():
+            operator.sync_due(t, event.on)
         case events.StepDone():
             if not permission.answered(t, event):
                 step_done(t, event)
@@ -148,7 +153,7 @@ def _happen(t: Turn, event: Event) -> None:
         case events.FirstModification():
             serving.first_modification(t, event.epoch)
         case events.SyncChosen():
-            pass
+            pairing.sync_chosen(t, event)
         case events.CheckpointWanted():
             checkpoints.wanted(t, event.epoch)
         case events.CheckpointReached():
@@ -213,6 +218,7 @@ def _rules(t: Turn) -> bool:
         or serving.rules(t)
         or following.rules(t)
         or checkpoints.rules(t)
+        or operator.rules(t)
         or deciding.rules(t)
         or advance(t)
     )

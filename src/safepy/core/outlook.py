@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from safepy.model import Beat, Level, State
 
-from . import links
+from . import links, operator
 from .arbitration import Arbiter
 from .commands import DisarmWatchdog, FeedWatchdog, Publish, SendBeat, SetResource
 from .plans import Await, Script
 from .state import FROZEN, Link, ModuleState, Phase
-from .turn import Turn, status_of, uptodate, view_of
+from .turn import SYNCDELTA_S_MIN, Turn, status_of, uptodate, view_of
 
 
 def tell(t: Turn) -> None:
@@ -92,6 +92,8 @@ def _local(t: Turn) -> None:
         _set(t, "state.local", local)
     if s.params.has_rfs:
         _set(t, "rfs.uptodate", uptodate(s))
+        for name, value in operator.resources(t).items():
+            _set(t, name, value)
     _set(t, "usersetting.failover", "on" if s.failover else "off")
     if not s.loop.count:
         _set(t, "heart.maxloop", "false")
@@ -106,6 +108,8 @@ def _publish(t: Turn) -> None:
         s.blocked,
         s.remedy,
         s.record,
+        s.sync_mode,
+        s.sync_reason,
         tuple(lane.up for lane in s.links.lanes),
     )
     if shown != s.told_shown:
@@ -150,6 +154,8 @@ def next_moment(s: ModuleState) -> float:
         moments.append(s.follow_after)
     if s.request:
         moments.append(s.request_until)
+    if s.params.syncdelta_s > SYNCDELTA_S_MIN:
+        moments.append(s.stamp_at)
     future = [moment for moment in moments if moment > s.now]
     if future:
         return min(future)

@@ -6,11 +6,12 @@ is held until the link is settled.
 
 from __future__ import annotations
 
-from safepy.model import Disk, Gate, Level, PeerView, State, Status
+from safepy.model import Disk, Gate, Level, PeerView, State, Status, SyncMode
 
-from . import permission, plans, records, reunion
+from . import permission, plans, records, reunion, syncmode
 from .arbitration import evidence
 from .commands import AllowFollower, CloseGate, Join, OpenGate, ReleaseHeld
+from .events import SyncChosen
 from .state import Link, Phase
 from .transitions import Cause
 from .turn import Turn
@@ -40,8 +41,11 @@ def caught_up(t: Turn, epoch: int) -> None:
     if not s.serving or s.link is not Link.SOLO or epoch < s.solo_epoch:
         return
     s.link = Link.RECORDING
-    theirs = 0 if t.view is None else t.view.record.checkpoint_started
-    s.link_version = t.want(records.join(s.wanted, theirs))
+    theirs = 0 if s.peer is None else s.peer.record.checkpoint_started
+    # A wish for everything that came while something less was under way is still to be fulfilled.
+    unfulfilled = s.wanted.policy.mode == "full" and s.sync_mode != SyncMode.EVERYTHING
+    policy = s.wanted.policy if unfulfilled else records.DEFAULT_POLICY
+    s.link_version = t.want(records.join(s.wanted, theirs, t.wall, policy))
     s.join_epoch = s.wanted.epoch
 
 
@@ -55,6 +59,7 @@ def resync_failed(t: Turn, epoch: int, reason: str) -> None:
     if not s.serving or epoch < s.solo_epoch:
         return
     s.allowed = None
+    s.reintegre_failed = True
     if s.link in BOUND:
         replica_lost(t, epoch, reason)
     elif s.told_resync != reason:
@@ -79,6 +84,8 @@ def pair(t: Turn) -> None:
     """ALONE to PRIM."""
     s = t.s
     s.told_resync = ""
+    s.reintegre_failed = False
+    s.told_sync = ("", "")
     s.link = Link.PAIRED
     s.evidence = ""
     s.allowed = None
@@ -266,12 +273,35 @@ def _allow_follower(t: Turn) -> bool:
         return False
     if reunion.misfit(s.wanted, view) or s.dozing_since is not None:
         return False
-    order = (t.epoch, reunion.must_keep_aside(view.record, s.record), s.links.peer_session)
+    if s.degraded:
+        return False
+    keep_aside = reunion.must_keep_aside(view.record, s.record)
+    choice = syncmode.choose(s.record, view)
+    # The reason is for people: the records may come to say the same for another one meanwhile.
+    order = (t.epoch, keep_aside, choice.mode, choice.since, s.links.peer_session)
     if s.allowed == order:
         return False
     s.allowed = order
-    t.do(AllowFollower(order[0], order[1]))
+    if choice.abnormal:
+        t.announce(Level.EVENT, syncmode.ABNORMAL, "reintegre")
+        t.announce(Level.EVENT, syncmode.ABNORMAL_NEXT, "reintegre")
+    reason = f"{choice.reason} ({choice.row})"
+    t.do(AllowFollower(t.epoch, keep_aside, choice.mode, reason, choice.since))
     return True
+
+
+def sync_chosen(t: Turn, event: SyncChosen) -> None:
+    """How a synchronisation that begins is done; told by the worker of either side."""
+    s = t.s
+    if s.serving and (s.link is not Link.SOLO or event.epoch < s.solo_epoch):
+        return
+    if not s.serving and (s.phase is not Phase.FOLLOWING or s.synced):
+        return
+    s.sync_mode, s.sync_reason = event.mode, event.reason
+    if s.told_sync != (event.mode, event.reason):
+        s.told_sync = (event.mode, event.reason)
+        words = syncmode.in_words(event.mode, event.reason)
+        t.announce(Level.EVENT, f"Reintegration: {words}", "reintegre")
 
 
 def _pair_without_data(t: Turn) -> bool:

@@ -71,6 +71,13 @@ class Script:
 
 
 @dataclass(frozen=True, slots=True)
+class Callback:
+    """Run `bin/_rfs_callback EVENT`, if `<rfs scripts="on">` (reference 11.4)."""
+
+    event: str
+
+
+@dataclass(frozen=True, slots=True)
 class Watch:
     """The process checker watches this class, or does not."""
 
@@ -78,7 +85,7 @@ class Watch:
     on: bool
 
 
-Step = Work | Save | Await | Then | Script | Watch
+Step = Work | Save | Await | Then | Script | Callback | Watch
 Plan = tuple[Step, ...]
 
 #: What runs in each state, in the order it is started; stopped the other way round, but `sec`
@@ -186,8 +193,9 @@ def take_over(ran: frozenset[str]) -> Plan:
 
 
 def follow() -> Plan:
-    """Be brought up to date: durably INCONSISTENT before the first byte changes (I10)."""
-    return (Save.FOLLOW, Work.FOLLOW)
+    """Be brought up to date: durably INCONSISTENT before the first byte changes (I10). The
+    callback comes first: a node that it keeps from being synchronised stays as it was."""
+    return (Callback("_rfs_startsynch"), Save.FOLLOW, Work.FOLLOW)
 
 
 def settle_as_second(ran: frozenset[str], current: State, transition_called: bool) -> Plan:
@@ -224,7 +232,7 @@ def swap(ran: frozenset[str]) -> Plan:
 
 def hand_over() -> Plan:
     """The second half of a swap, once both nodes are equal and flushed."""
-    return (Save.STOPPED, Work.DEMOTE, Then.FOLLOW)
+    return (Save.STOPPED, Work.DEMOTE, Callback("_rfs_pritoscd"), Then.FOLLOW)
 
 
 def swap_failed(ran: frozenset[str], state: State) -> Plan:
@@ -241,7 +249,7 @@ def step_aside(ran: frozenset[str], current: State, target: State, outdated: boo
         Save.OUTDATED if outdated else Save.STEPPED_DOWN,
         *stops(ran, current, target, "stop", twice=True),
         Script("transition", current, target, "stop"),
-        Then.FOLLOW if target is State.SECOND else Then.DECIDE,
+        *((Callback("_rfs_pritoscd"), Then.FOLLOW) if target is State.SECOND else (Then.DECIDE,)),
     )
 
 

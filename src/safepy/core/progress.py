@@ -8,7 +8,7 @@ from safepy.model import Active, Disk, Level, State
 
 from . import commands, following, plans, records, requests, serving, stopping
 from .events import ActionRequested, StepDone
-from .plans import Await, Save, Script, Then, Watch, Work
+from .plans import Await, Callback, Save, Script, Then, Watch, Work
 from .state import FROZEN, Link, Phase
 from .transitions import Cause
 from .turn import Turn
@@ -26,6 +26,8 @@ def advance(t: Turn) -> bool:
     match step:
         case Script():
             return _script(t, step)
+        case Callback():
+            return _callback(t, step)
         case Watch():
             if step.checker_class in s.params.errd_classes:
                 t.do(commands.WatchProcesses(step.checker_class, step.on))
@@ -66,6 +68,8 @@ def step_done(t: Turn, event: StepDone) -> None:
     _next(t)
     if isinstance(step, Work):
         _worked(t, step, event)
+    elif isinstance(step, Callback):
+        following.called_back(t, step.event, event)
 
 
 def worker_gone(t: Turn) -> None:
@@ -83,6 +87,7 @@ def _saved(t: Turn, event: StepDone) -> None:
     s.saving = None
     s.save_step = 0
     s.record_broken = True
+    s.wanted = records.see(s.record, s.wanted.promised)
     stopping.local_fault(t, f"The generation record cannot be written: {event.detail}")
 
 
@@ -106,6 +111,21 @@ def _script(t: Turn, step: Script) -> bool:
     s.running = number
     s.script = number
     s.script_until = t.now + s.params.nicestop_s
+    return True
+
+
+def _callback(t: Turn, step: Callback) -> bool:
+    s = t.s
+    if not (s.params.callbacks and s.params.has_rfs):
+        return _next(t)
+    if s.script and t.now < s.script_until:
+        return False
+    number = t.new_id()
+    limit = s.params.nicestop_s
+    t.do(commands.RunScript(number, "_rfs_callback", (step.event,), timeout_s=limit))
+    s.running = number
+    s.script = number
+    s.script_until = t.now + limit
     return True
 
 
@@ -143,7 +163,8 @@ def _work(t: Turn, step: Work) -> bool:
         case Work.DEMOTE:
             t.do(commands.Demote(number, epoch))
         case Work.FOLLOW:
-            t.do(commands.Follow(number, s.follow_epoch, s.keep_aside))
+            restored = s.follow_policy.mode == "external"
+            t.do(commands.Follow(number, s.follow_epoch, s.keep_aside, restored))
         case Work.STOP_FOLLOWING:
             t.do(commands.StopFollowing(number, epoch))
         case _:

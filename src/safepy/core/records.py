@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 
-from safepy.model import Active, Disk, Record
+from safepy.model import Active, Disk, Record, SyncPolicy
 
 History = tuple[tuple[int, str], ...]
 HISTORY_LENGTH = 16
+DEFAULT_POLICY = SyncPolicy()
 
 
 def generation_name(session: str, node: str, epoch: int) -> str:
@@ -55,6 +56,7 @@ def lead(record: Record, session: str, boot_id: str, same: bool, forced: bool) -
         peer_behind=True,
         active=Active.PRIMARY,
         forced=forced or (same and record.forced),
+        crashed_primary=False,
         solo_role=record.solo_role if same else "P",
         boot_id=boot_id,
     )
@@ -91,11 +93,16 @@ def is_unconfirmed_claim(record: Record) -> bool:
     return asking and record.solo_role == "P" and record.base != ""
 
 
-def join(record: Record, peer_started: int = 0) -> Record:
+def join(
+    record: Record,
+    peer_started: int = 0,
+    synced_at: float = 0.0,
+    policy: SyncPolicy = DEFAULT_POLICY,
+) -> Record:
     """The source stopped answering alone; next the follower may adopt (I11).
 
     Both trees are flushed and equal, so it is a checkpoint as well: its number is beyond every one
-    that either node ever began (`peer_started`: the follower's)."""
+    that either node ever began (`peer_started`: the follower's). `policy`: for the time after."""
     epoch = next_epoch(record)
     checkpoint = max(record.checkpoint_started, record.checkpoint, peer_started) + 1
     return replace(
@@ -105,6 +112,8 @@ def join(record: Record, peer_started: int = 0) -> Record:
         promised=epoch,
         checkpoint=checkpoint,
         checkpoint_started=checkpoint,
+        synced_at=synced_at,
+        policy=policy,
         peer_behind=False,
         modified=False,
         forced=False,
@@ -121,19 +130,30 @@ def follow(record: Record, epoch: int, boot_id: str, has_data: bool) -> Record:
         disk=Disk.INCONSISTENT if has_data else record.disk,
         peer_behind=False,
         active=Active.SECONDARY,
+        crashed_primary=record.crashed_primary or record.active is Active.PRIMARY,
         last_role="P" if record.active is Active.PRIMARY else record.last_role,
         boot_id=boot_id,
     )
 
 
 def adopt(
-    record: Record, epoch: int, gen: str, base: str, history: History, checkpoint: int = 0
+    record: Record,
+    epoch: int,
+    gen: str,
+    base: str,
+    history: History,
+    checkpoint: int = 0,
+    synced_at: float = 0.0,
+    policy: SyncPolicy = DEFAULT_POLICY,
 ) -> Record:
     """The tree equals the source's and is flushed (I11)."""
     return replace(
         see(record, epoch),
         checkpoint=checkpoint,
         checkpoint_started=checkpoint,
+        crashed_primary=False,
+        synced_at=synced_at,
+        policy=policy,
         epoch=max(record.epoch, epoch),
         shared=epoch,
         gen=gen,
@@ -152,13 +172,25 @@ def begin_checkpoint(record: Record) -> Record:
     return replace(record, checkpoint_started=max(record.checkpoint, record.checkpoint_started) + 1)
 
 
-def complete_checkpoint(record: Record, number: int) -> Record:
+def in_sync(record: Record, wall: float) -> Record:
+    """Both nodes are in sync at this moment (Unix seconds)."""
+    return replace(record, synced_at=wall)
+
+
+def complete_checkpoint(record: Record, number: int, synced_at: float) -> Record:
     """Everything before this checkpoint is durable (4.3 c, d)."""
     return replace(
-        record,
+        in_sync(record, synced_at),
         checkpoint=max(record.checkpoint, number),
         checkpoint_started=max(record.checkpoint_started, number),
     )
+
+
+def put_back(record: Record, other: Record) -> bool:
+    """`other` completed a checkpoint together with this node that `record` knows nothing of: it is
+    from before it (a snapshot, a backup; F50). Never true of a node that only missed something."""
+    known = Disk.UNCONFIGURED not in (record.disk, other.disk)
+    return known and not record.forced and other.checkpoint > record.checkpoint_started
 
 
 def checkpoints_agree(a: Record, b: Record) -> bool:

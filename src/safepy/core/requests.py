@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from safepy.model import Level, State
 
-from . import plans, restarts, serving, stopping
+from . import operator, plans, restarts, serving, stopping
 from .commands import SetResource
 from .events import ActionRequested
 from .state import Link, Phase
 from .transitions import Cause
 from .turn import Turn
 
-STARTS = ("start", "prim", "second")
+STARTS = ("start", "prim", "primforce", "second", "secondforce")
 #: A request to the other node is repeated in the beats for so many pulses.
 REQUEST_PULSES = 20
 
@@ -26,8 +26,9 @@ def requested(t: Turn, event: ActionRequested) -> None:
     elif event.action in ("restart", "stopstart") and _too_often(t):
         return
     match event.action:
-        case "start" | "prim" | "second":
-            start(t, event.action)
+        case action if action in STARTS:
+            if start(t, action):
+                operator.wished(t, event)
         case "stop":
             stopping.begin(t, "stop", start_again=False)
         case "stopstart":
@@ -89,15 +90,16 @@ def set_loop(t: Turn, loop: restarts.LoopCount) -> None:
     t.do(SetResource("heart.maxloop", "true" if over else "false"))
 
 
-def start(t: Turn, wish: str) -> None:
+def start(t: Turn, wish: str) -> bool:
+    """Whether the wish counts."""
     s = t.s
     if s.phase is Phase.DECIDING and wish != "start":
         s.wish = wish  # An operator ends the waiting.
         t.clear_block()
-        return
+        return True
     if s.phase is not Phase.STOPPED:
         t.announce(Level.INFO, f"Action {wish} ignored: the module is started already")
-        return
+        return False
     s.wish = wish
     s.fault = ""
     s.record_broken = False
@@ -108,6 +110,7 @@ def start(t: Turn, wish: str) -> None:
     s.follow_failures = 0
     t.enter(State.WAIT, Phase.STARTING, Cause.STARTED)
     t.begin(plans.start())
+    return True
 
 
 def _restart(t: Turn) -> None:

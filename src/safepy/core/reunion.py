@@ -9,6 +9,10 @@ from dataclasses import dataclass
 
 from safepy.model import Active, Disk, PeerView, Record, State
 
+from .records import put_back
+
+PUT_BACK_THERE = "the other node was put back to an older state"
+
 
 @dataclass(frozen=True, slots=True)
 class Reunion:
@@ -61,6 +65,8 @@ def must_keep_aside(target: Record, source: Record) -> bool:
     """What the target holds may exist nowhere else: it must not be overwritten unseen (I19)."""
     if target.disk is Disk.UNCONFIGURED or not target.gen:
         return True
+    if target.checkpoint > source.checkpoint_started:
+        return True  # F50, overruled by an operator
     return relation(target, source) in ("D9", "D10", "D11") or source.gen in (
         ancestors(target) - {target.gen}
     )
@@ -69,8 +75,18 @@ def must_keep_aside(target: Record, source: Record) -> bool:
 def reunion(
     record: Record, lost_volatile: bool, peer: PeerView, defaultprim: str = "alone"
 ) -> Reunion:
-    """The table of protocol 6, rows D1 to D11, seen from `record`'s side."""
-    mine, theirs = record, peer.record
+    """The table of protocol 6, rows D1 to D11, seen from `record`'s side. A node that was put back
+    to an older state is never the source without an operator (F50)."""
+    found = _by_table(record, lost_volatile, peer, defaultprim)
+    if found.source is True and put_back(record, peer.record):
+        return Reunion("D10", None, "this node was put back to an older state", keep_aside=True)
+    if found.source is False and put_back(peer.record, record):
+        return Reunion("D10", None, PUT_BACK_THERE, keep_aside=True)
+    return found
+
+
+def _by_table(mine: Record, lost_volatile: bool, peer: PeerView, defaultprim: str) -> Reunion:
+    theirs = peer.record
     if mine.disk is not Disk.UPTODATE and theirs.disk is not Disk.UPTODATE:
         if mine.disk is theirs.disk is Disk.UNCONFIGURED:
             return Reunion("D1", None, "no node has valid data yet")

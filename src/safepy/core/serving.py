@@ -34,7 +34,11 @@ def disk_fault(t: Turn, disk: Disk, reason: str) -> None:
     """F43: in PRIM the other copy is good, so hand over. ALONE, ours is the newest there is."""
     s = t.s
     t.announce(Level.CRITICAL, f"The local replicated directories cannot be trusted: {reason}")
-    if not s.serving or s.link is not Link.PAIRED or disk is Disk.UPTODATE:
+    if not s.serving or disk is Disk.UPTODATE:
+        return
+    if s.link is not Link.PAIRED:
+        # The application goes on as far as it can; nobody is filled from this tree.
+        s.degraded = True
         return
     step_aside(t, Cause.LOCAL_FAULT)
 
@@ -65,6 +69,7 @@ def shut(t: Turn) -> None:
     s.modified_version = 0
     s.allowed = None
     s.dozing_since = None
+    s.degraded = False
     permission.forget(s)
 
 
@@ -164,14 +169,17 @@ def _overtaken(t: Turn, view: PeerView) -> bool:
 
 
 def _gives_up(t: Turn) -> bool:
-    """Nobody says that this node may go on, and the application has waited long enough: what is
-    held fails, the application stops. The other node's copy may be the better one, and so may
-    ours: neither is called outdated (K9)."""
+    """Nobody says that this node may go on, and the application has waited long enough; or the
+    permission cannot be recorded (F47). What is held fails, the application stops. The other
+    node's copy may be the better one, and so may ours: neither is called outdated (K9)."""
     s = t.s
     limit_s = s.params.arbitration.freeze_limit_s
-    if s.link is not Link.ASKING or t.now < s.frozen_since + limit_s:
+    if s.record_broken and s.link in (Link.CLAIMING, Link.CONFIRMING, Link.RECORDING):
+        why = "the generation record cannot be written"
+    elif s.link is Link.ASKING and t.now >= s.frozen_since + limit_s:
+        why = permission.refusal(s) or (ASLEEP if s.doubt else "the other node is silent")
+    else:
         return False
-    why = permission.refusal(s) or (ASLEEP if s.doubt else "the other node is silent")
     t.announce(Level.CRITICAL, f"No permission to serve alone: {why}")
     step_aside(t, Cause.REFUSED, outdated=False, target=State.WAIT)
     return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from safepy.model import Gate, PeerView, Record, State
+from safepy.model import Gate, PeerView, Record, State, SyncPolicy
 
 from .arbitration import Arbiter, Arbitration
 from .links import Lane as Lane
@@ -43,6 +43,11 @@ class Params:
     arbitration: Arbitration = Arbitration()  # noqa: RUF009 - a frozen value
     config_digest: str = ""
     wall_offset_s: float = 0.0
+    #: `<rfs>`: consent to serve data that are younger than this (at most a minute: none), whether
+    #: the node is synchronised at set times only, whether `_rfs_callback` is called.
+    syncdelta_s: float = 0.0
+    syncat: bool = False
+    callbacks: bool = False
 
     @property
     def pulse_s(self) -> float:
@@ -219,15 +224,31 @@ class ModuleState:
     paired_session: str = ""
     #: When the watchdog of this node was fed; None: it is not armed.
     fed_at: float | None = None
-    allowed: tuple[int, bool, str] | None = None
+    #: What the worker was told about the follower it may take.
+    allowed: tuple[object, ...] | None = None
 
     checkpoint: CheckpointUnderWay | None = None
+    #: Serving, but what is on this disk cannot be replicated (F43, F44 without a secondary).
+    degraded: bool = False
+
+    # Synchronisation: how the last one was done and why; whether it failed.
+    sync_mode: str = ""
+    sync_reason: str = ""
+    reintegre_failed: bool = False
+    #: What an operator said of the next one: of the record with it, until it is durable.
+    policy_version: int = 0
+    policy_wished: bool = False
+    copy_since: float = 0.0
+    sync_due: bool = False
+    stamp_at: float = 0.0
 
     # Following.
     following: bool = False
     keep_aside: bool = False
     take_over_cause: Cause = Cause.NO_HEARTBEAT
     follow_epoch: int = 0
+    #: The policy that the source knew of when this attempt began.
+    follow_policy: SyncPolicy = SyncPolicy()  # noqa: RUF009 - a frozen value
     adopting_version: int = 0
     adopted_epoch: int = 0
     synced: bool = False
@@ -262,5 +283,6 @@ class ModuleState:
     told_wait: str = ""
     told_split: bool = False
     told_resync: str = ""
+    told_sync: tuple[str, str] = ("", "")
     told_resources: tuple[tuple[str, str], ...] = ()
     told_shown: tuple[object, ...] = ()

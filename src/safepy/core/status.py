@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from safepy.model import Disk, Snapshot, State
 
-from . import election, links, permission
+from . import election, links, permission, syncmode
 from .arbitration import OUTSIDE, heuristic, sentence
 from .state import FROZEN, Link, ModuleState, Phase
 from .turn import status_of
@@ -34,6 +34,8 @@ def snapshot(state: ModuleState, wall_now: float, now: float | None = None) -> S
         record=state.record,
         resources=tuple((name, value, wall_now) for name, value in state.told_resources),
         lanes=tuple((lane.lane.ident, lane.up is True) for lane in state.links.lanes),
+        synchronisation=syncmode.in_words(state.sync_mode, state.sync_reason),
+        sync_policy=syncmode.policy_in_words(state.record.policy),
         notes=_notes(state, peer is None),
         peer_resources=() if peer is None else peer.resources,
     )
@@ -54,6 +56,8 @@ def _reason(state: ModuleState) -> str:
         # The state changes when it is certain; until then it must not be said to be in sync.
         return "the secondary is lost, and it is being made certain that it cannot take over"
     if state.state in (State.ALONE, State.PRIM) and state.record.forced:
+        if state.evidence == election.SYNCDELTA:
+            return f"{state.reason}; forced by syncdelta: the data may be behind"
         return f"{state.reason}; forced by an operator"
     return state.reason
 

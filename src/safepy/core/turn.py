@@ -14,6 +14,9 @@ from .plans import Plan
 from .state import FROZEN, ModuleState, Phase
 from .transitions import TABLE, Cause
 
+#: `syncdelta` of a minute or less is no consent (reference 6.7).
+SYNCDELTA_S_MIN = 60.0
+
 
 class Turn:
     """The only place where a state is assigned to, and only to its own copy."""
@@ -38,6 +41,23 @@ class Turn:
         """This node may serve alone, by this evidence (protocol 7), which log and state name."""
         self.s.evidence = evidence
         self.announce(Level.INFO, f"Permission to serve alone ({evidence}): {sentence(evidence)}")
+
+    @property
+    def wall(self) -> float:
+        """Unix seconds; for people, and for `syncdelta` (I17)."""
+        return self.now + self.s.params.wall_offset_s
+
+    @property
+    def recent(self) -> bool:
+        """`syncdelta`: this node's data are whole and young enough to lead with, by consent given
+        beforehand (reference 6.7). The one decision that looks at the wall clock (I17): what it
+        permits is a forced generation, and a clock that went back behind the last synchronisation
+        permits nothing."""
+        s = self.s
+        whole = s.wanted.disk in (Disk.UPTODATE, Disk.OUTDATED) and s.wanted.synced_at > 0
+        if s.params.syncdelta_s <= SYNCDELTA_S_MIN or not whole:
+            return False
+        return 0 <= self.wall - s.wanted.synced_at < s.params.syncdelta_s
 
     def new_id(self) -> int:
         number = self.s.next_id
@@ -178,6 +198,7 @@ class Turn:
             witness=permission.may_ask_in_wait(s),
             granted=permission.granted_in_wait(s),
             refusal=permission.refusal(s),
+            recent=self.recent,
         )
 
     def see_epochs(self, view: PeerView) -> None:
@@ -216,6 +237,8 @@ def view_of(state: ModuleState) -> PeerView:
         request=state.request,
         request_id=state.request_id,
         config_digest=state.params.config_digest,
+        degraded=state.degraded,
+        copy_since=state.copy_since,
     )
 
 

@@ -41,6 +41,8 @@ _DECODER = msgspec.msgpack.Decoder(Beat)
 _IS_WORD = re.compile(r"[\w.:@-]{0,128}\Z", re.ASCII).match
 _HISTORY_MAX = 64
 _HIGHEST = (1 << 63) - 1
+#: Unix seconds, the end of the year 9999; also no infinity and no NaN.
+_LAST_MOMENT = 253_402_300_800.0
 _RESOURCE_CHARACTERS_MAX = 256
 
 
@@ -132,11 +134,14 @@ def _is_plausible(view: PeerView) -> bool:
     words += [record.solo_role, record.last_role, record.boot_id]
     words += [view.node, view.request, view.config_digest]
     words += [gen for _, gen in record.history]
+    policy = record.policy
+    words += [policy.mode, policy.role, policy.uid, policy.why.replace(" ", "_")]
     numbers = (record.epoch, record.promised, record.checkpoint, record.checkpoint_started)
     return (
         len(record.history) <= _HISTORY_MAX
         and all(map(_IS_WORD, words))
         and all(0 <= number <= _HIGHEST for number in numbers)
+        and all(0 <= moment < _LAST_MOMENT for moment in (record.synced_at, view.copy_since))
     )
 
 
