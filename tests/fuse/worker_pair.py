@@ -60,7 +60,7 @@ class HandledWorker:
             "acl": False,
             "transfers": 3,
             "locktimeout_s": 10.0,
-            "sendtimeout_s": 10.0,
+            "sendtimeout_s": 2.0,
             "keep_dir": str(self.folder / "kept"),
         }
         settings.update(setup)

@@ -40,7 +40,8 @@ class Outgoing(Generic[T]):
     """Operations on their way, each with an item of the caller's (None: nobody waits).
 
     `replicated_bytes` counts the data sent. Handles that a tree releases are forgotten on the
-    peer too.
+    peer too. A stream that broke can be taken up again on another connection (`suspend`,
+    `resume`): numbers and handles go on, and what the peer had not received is sent again.
     """
 
     def __init__(self, loop: Loop, trees: Sequence[Tree], max_ops: int, max_bytes: int) -> None:
@@ -48,6 +49,7 @@ class Outgoing(Generic[T]):
         self._trees = trees
         self._limits = (max_ops, max_bytes)
         self._send: Send | None = None
+        self._connected = False
         self._known: list[set[int]] = [set() for _ in trees]
         self._forgotten: list[list[int]] = [[] for _ in trees]
         self.window: Window[T] = Window(max_ops, max_bytes)
@@ -57,7 +59,13 @@ class Outgoing(Generic[T]):
 
     @property
     def connected(self) -> bool:
-        return self._send is not None
+        """There is a stream, if only an interrupted one."""
+        return self._connected
+
+    @property
+    def suspended(self) -> bool:
+        """The stream is interrupted: operations get their numbers and wait."""
+        return self._connected and self._send is None
 
     def connect(self, send: Send) -> None:
         """A new stream, on which the peer knows no handle but the roots."""
@@ -66,9 +74,25 @@ class Outgoing(Generic[T]):
         self._known = [{ROOT} for _ in self._trees]
         self._forgotten = [[] for _ in self._trees]
         self._send = send
+        self._connected = True
 
     def disconnect(self) -> None:
         self._send = None
+        self._connected = False
+
+    def suspend(self) -> None:
+        """The connection is gone. What was sent is kept until `resume` or `disconnect`."""
+        self._send = None
+
+    def resume(self, send: Send, again: Send) -> None:
+        """Go on over `send`: first what the peer has not acknowledged. `again` asks for the end
+        of an fsync that the peer has received; its answer may have been lost."""
+        assert self.suspended
+        for seq, sent in self.window.uncompleted():
+            again(seq, *_sent(sent))
+        for seq, sent in self.window.unacknowledged():
+            send(seq, *_sent(sent))
+        self._send = send
 
     def close(self) -> None:
         for tree in self._trees:
@@ -83,10 +107,10 @@ class Outgoing(Generic[T]):
         elif isinstance(op, _NAMING):
             self._known[index].add(op.handle)
         if completing and item is not None:
-            seq = self.window.add_completing(item, size_bytes, self._loop.now_s)
+            seq = self.window.add_completing(item, size_bytes, self._loop.now_s, (index, op))
         else:
-            seq = self.window.add(item, size_bytes, self._loop.now_s)
-        if self._send is not None:  # else lost while sending what came before: in flight for ever
+            seq = self.window.add(item, size_bytes, self._loop.now_s, (index, op))
+        if self._send is not None:  # else interrupted, also while sending what came before
             self._send(seq, index, op)
 
     def transmit_all(self, index: int, ops: Sequence[Op]) -> None:
@@ -131,7 +155,7 @@ class Outgoing(Generic[T]):
 
     def _released(self, index: int, handle: int) -> None:
         known = self._known[index]
-        if self._send is None or handle not in known:
+        if not self._connected or handle not in known:
             return
         known.remove(handle)
         if not any(self._forgotten):
@@ -141,5 +165,11 @@ class Outgoing(Generic[T]):
     def _send_forgotten(self) -> None:
         forgotten, self._forgotten = self._forgotten, [[] for _ in self._trees]
         for index, handles in enumerate(forgotten):
-            if handles and self._send is not None:
+            if handles and self._connected:
                 self.transmit(index, Forget(tuple(handles)), None)
+
+
+def _sent(kept: object) -> tuple[int, Op]:
+    assert isinstance(kept, tuple), "kept by `transmit`"
+    index, op = kept
+    return index, op

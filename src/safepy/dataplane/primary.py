@@ -138,6 +138,19 @@ class Primary:
         self._peer.disconnect()
         self._held = True
 
+    def suspend(self) -> None:
+        """The connection broke and may come back (F26): nothing begins and nothing is answered
+        until `resume`, or one of the ends of a stream."""
+        self._peer.suspend()
+
+    def resume(self, received: int, send: Send, again: Send) -> None:
+        """The same peer is back on another connection and has everything up to `received`.
+        Raises PeerError, and nothing changes, for a number that was never sent."""
+        ended = self._peer.window.acknowledge(received)
+        self._ready += [item for item in ended if not isinstance(item, _Sync)]
+        self._peer.resume(send, again)
+        self.kick()
+
     def hold(self) -> None:
         """No modification begins until `unhold`, `release` or `fail_held`."""
         self._held = True
@@ -251,7 +264,7 @@ class Primary:
         if self._held or not self._gate.may_begin():
             return False
         if self._peer.connected:
-            return not self._peer.window.full
+            return not (self._peer.window.full or self._peer.suspended)
         if self._gate.mode is not Gate.ALONE:
             return False
         if self._recorded or type(op) is Fsync:

@@ -45,7 +45,7 @@ class Secondary:
         self._received = 0
         self._queue: deque[tuple[int, Tree, Op]] = deque()
         self._turn_asked = False
-        self._syncs_running = 0
+        self._syncing: set[int] = set()
         self._waiting: list[Callable[[], None]] = []
         self._closed = False
         self._pool = ThreadPoolExecutor(SYNC_THREADS, "secondary-sync")
@@ -70,6 +70,22 @@ class Secondary:
             self._turn_asked = True
             self._loop.post(self._turn)
 
+    @property
+    def received(self) -> int:
+        """The number of the newest operation that came."""
+        return self._received
+
+    def sync_again(self, seq: int, tree_index: int, op: Op) -> None:
+        """The stream was interrupted, and the primary has not heard how this fsync ended."""
+        if self.faulted or self._closed or seq in self._syncing:
+            return
+        if seq > self._received or not 0 <= tree_index < len(self._trees) or type(op) is not Fsync:
+            self._fail(errnos.EPROTO, f"fsync {seq} is asked for again, but never was before")
+            return
+        if all(waiting[0] != seq for waiting in self._queue):
+            self._apply_queue()
+            self._apply_one(seq, self._trees[tree_index], op)
+
     def applied_all(self, then: Callable[[], None]) -> None:
         """Apply everything received; `then` runs when the fsyncs among it have ended too."""
         self._apply_queue()
@@ -93,23 +109,25 @@ class Secondary:
     def _apply_queue(self) -> None:
         queue = self._queue
         while queue:
-            seq, tree, op = queue.popleft()
-            try:
-                if type(op) is Fsync:
-                    self._start_sync(seq, tree, op)
-                elif type(op) is Write:
-                    if tree.apply(op) != len(op.data):  # it had room there for all of it
-                        raise OSError(errnos.ENOSPC, "short write")
-                else:
-                    tree.apply(op)
-            except OSError as error:
-                self._fail(error.errno or errnos.EIO, f"{_describe(tree, op)}: {error}")
-            except (ValueError, OverflowError) as error:  # no kernel takes such a number or name
-                self._fail(errnos.EPROTO, f"{_describe(tree, op)}: {error}")
+            self._apply_one(*queue.popleft())
+
+    def _apply_one(self, seq: int, tree: Tree, op: Op) -> None:
+        try:
+            if type(op) is Fsync:
+                self._start_sync(seq, tree, op)
+            elif type(op) is Write:
+                if tree.apply(op) != len(op.data):  # it had room there for all of it
+                    raise OSError(errnos.ENOSPC, "short write")
+            else:
+                tree.apply(op)
+        except OSError as error:
+            self._fail(error.errno or errnos.EIO, f"{_describe(tree, op)}: {error}")
+        except (ValueError, OverflowError) as error:  # no kernel takes such a number or name
+            self._fail(errnos.EPROTO, f"{_describe(tree, op)}: {error}")
 
     def _start_sync(self, seq: int, tree: Tree, op: Fsync) -> None:
         fd = tree.sync_descriptor(op)
-        self._syncs_running += 1
+        self._syncing.add(seq)
         self._pool.submit(self._sync_in_thread, seq, op, fd)
 
     def _sync_in_thread(self, seq: int, op: Fsync, fd: int) -> None:
@@ -121,7 +139,7 @@ class Secondary:
         self._loop.post(lambda: self._synced(seq, number))
 
     def _synced(self, seq: int, number: int) -> None:
-        self._syncs_running -= 1
+        self._syncing.discard(seq)
         if not self.faulted and not self._closed:
             self._complete(seq, number)
             if number:
@@ -134,7 +152,7 @@ class Secondary:
         self._fault(number, text)
 
     def _check_waiting(self) -> None:
-        if self._queue or self._syncs_running:
+        if self._queue or self._syncing:
             return
         waiting, self._waiting = self._waiting, []
         for then in waiting:

@@ -131,6 +131,12 @@ class SyncProgress(_Worded, frozen=True, tag=12):
     files_copied: Number
     rate_bytes_s: Finite
     left_s: Finite | None
+    trees_done: Number = 0
+    trees_total: Number = 0
+    scan_s: Finite = 0.0
+    copy_s: Finite = 0.0
+    mode: Word = ""
+    reason: str = ""
 
 
 class SyncOffer(_Worded, frozen=True, tag=13):

@@ -1,8 +1,9 @@
 """The worker of the node that receives: dials the source, is brought up to date, then follows.
 
 Until the identity of the source is adopted the tree is INCONSISTENT and the worker dials again
-by itself when the stream breaks. After that it is a SECOND: a lost stream is reported, and only
-the daemon decides what comes next (take over, or be brought up to date again).
+by itself when the stream breaks. After that it is a SECOND: when the connection breaks it takes
+the stream up again on another one, for as long as the primary agrees and the daemon has not
+decided otherwise (take over, or be brought up to date again).
 """
 
 from __future__ import annotations
@@ -31,9 +32,13 @@ from safepy.worker.common import Context, hello, in_thread
 from safepy.worker.telling import ProgressLog
 
 REDIAL_S = 0.5
+#: Writers on the other node wait for a stream that was interrupted.
+RESUME_S = 0.1
 #: The wait doubles so often at most when synchronisations fail one after the other (a full disk).
 REDIAL_DOUBLINGS = 4
 TRANSFER_TIMEOUT_S = 150.0
+#: The source asks for one flush at a time; one of an attempt that failed may still run.
+FLUSHES_MAX = 4
 
 
 class Following:
@@ -54,8 +59,14 @@ class Following:
         self._progress: Progress | None = None
         self._told: ProgressLog | None = None
         self._closed = False
+        self._flushes = 0
+        #: What came is on the disk, and no further word about adopting was heard since.
+        self._may_adopt = False
         self._last_refusal = ""
         self._failures = 0
+        #: Names the live stream, whatever connection carries it (I13).
+        self._stream_id = ""
+        self._resumable = True
         self._dial()
 
     # -- the stream ----------------------------------------
@@ -65,13 +76,17 @@ class Following:
         if self._closed:
             return
         address, port = self._setup.dial
+        if self._secondary is None:
+            introduction = hello(self._setup, self.epoch, "live", "")
+        else:
+            introduction = hello(self._setup, self.epoch, "resume", self._stream_id)
         try:
             self._attempt = dial(
                 self._loop,
                 address,
                 port,
                 bytes.fromhex(self._setup.key),
-                hello(self._setup, self.epoch, "live", ""),
+                introduction,
                 on_open=lambda stream, _: self._opened(stream),
                 on_failed=self._dial_failed,
                 local_address=self._setup.listen[0],
@@ -79,10 +94,13 @@ class Following:
         except OSError as error:
             self._dial_failed(str(error), None)
 
-    def _dial_failed(self, reason: str, _refused: Refused | None) -> None:
+    def _dial_failed(self, reason: str, refused: Refused | None) -> None:
         self._attempt = None
         if self._closed:
             return
+        if self._secondary is not None and refused is not None:
+            self._context.log("nfsbox", "E", f"The primary has given the stream up: {reason}")
+            return  # the daemon hears from the other one what comes next
         if reason != self._last_refusal:
             self._last_refusal = reason
             self._context.log("reintegre", "I", f"The primary cannot be followed yet: {reason}")
@@ -94,9 +112,12 @@ class Following:
             stream.close()
             return
         self._last_refusal = ""
+        self._may_adopt = False
         self._live = stream
         stream.on_messages = self._received
         stream.on_closed = lambda reason: self._stream_closed(stream, reason)
+        if self._secondary is not None:
+            self._send(wire.Resume(self._secondary.received))
 
     def _stream_closed(self, stream: SecureStream, reason: str) -> None:
         if stream is self._live:
@@ -111,6 +132,8 @@ class Following:
         if self._secondary is None:
             wait_s = REDIAL_S * 2 ** min(self._failures, REDIAL_DOUBLINGS)
             self._redial = self._loop.call_later(wait_s, self._dial)
+        elif self._resumable and not self._secondary.faulted:
+            self._redial = self._loop.call_later(RESUME_S, self._dial)
 
     # -- messages ----------------------------------------
 
@@ -125,6 +148,9 @@ class Following:
                     self._message(message)
                     secondary = self._secondary
         except PeerError as error:
+            if self._secondary is not None:
+                self._send(wire.Leave())  # the same words would come again
+                self._resumable = False
             self._drop(str(error))
 
     def _message(self, message: wire.AnyMessage) -> None:
@@ -133,17 +159,26 @@ class Following:
                 self._begin_transfers(stream_id, transfers, keep_aside or self._keep_aside)
             case wire.SyncFlush(number):
                 self._flush(number)
+            case wire.SyncAgain(seq, tree, op):
+                if self._secondary is None:
+                    raise PeerError("an fsync is asked for again before any other")
+                self._secondary.sync_again(seq, tree, op)
             case wire.SyncProgress():
                 self._progress_told(message)
             case wire.SyncFailed(reason, fatal):
                 self._failures += 1
                 self._context.report(messages.ResyncFailed(self.epoch, reason, fatal))
                 self._drop(reason)
-            case wire.Adopt(epoch, gen, base, history):
+            case wire.Adopt(epoch, gen, base, history, checkpoint):
                 if epoch <= self.epoch:
                     raise PeerError(f"epoch {epoch} offered for adoption in {self.epoch}")
+                if self._secondary is not None or not self._may_adopt:
+                    raise PeerError("an adoption is offered out of turn")
+                self._may_adopt = False
                 self._end_transfers()
-                self._context.report(messages.AdoptRequested(epoch, gen, base, list(history)))
+                self._context.report(
+                    messages.AdoptRequested(epoch, gen, base, list(history), checkpoint)
+                )
             case _:
                 raise PeerError(f"{type(message).__name__} is not for a follower here")
 
@@ -163,6 +198,7 @@ class Following:
         if self._secondary is not None or self._transfers is not None or not 1 <= transfers <= 64:
             raise PeerError("a resynchronisation begins out of turn")
         aside = Aside(self._setup.keep_dir, "resync", self._setup.paths) if keep_aside else None
+        self._stream_id = stream_id
         self._transfers = Transfers(
             self._context,
             hello(self._setup, self.epoch, "transfer", stream_id),
@@ -194,12 +230,19 @@ class Following:
         self._context.report(messages.ResyncFailed(self.epoch, reason, fatal))
 
     def _flush(self, number: int) -> None:
+        if self._flushes >= FLUSHES_MAX:
+            raise PeerError("a flush is asked for again and again")
+        self._flushes += 1
+        live = self._live
+
         def then(error: str) -> None:
+            self._flushes -= 1
             if error:
                 self._failures += 1
                 self._sync_failed(f"flush of the replicated directories failed: {error}", False)
                 self._drop(error)
-            else:
+            elif self._live is live:  # else of a stream that is gone
+                self._may_adopt = self._secondary is None
                 self._send(wire.Flushed(number))
 
         in_thread(self._loop, "resync-flush", self._sync_doors, then)
@@ -249,6 +292,8 @@ class Following:
 
     def stop(self, done: Callable[[bool, str], None]) -> None:
         """Close the stream; what was received is applied and flushed, then `done`."""
+        if self._secondary is not None:
+            self._send(wire.Leave())
         self._close_stream("this node stops following")
 
         def flushed(error: str) -> None:

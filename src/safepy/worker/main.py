@@ -15,10 +15,13 @@ import traceback
 from collections.abc import Callable
 from typing import assert_never
 
+import msgspec
+
 from safepy.errors import LocalFault, SafekitError
 from safepy.host.loop import Loop
 from safepy.host.memory import keep_large_buffers
 from safepy.net.dialing import Incoming, Listener
+from safepy.net.traffic import TRAFFIC
 from safepy.wire.secure import VERSION, Hello, Refused, Welcome
 from safepy.worker import messages
 from safepy.worker.common import Context
@@ -28,6 +31,7 @@ from safepy.worker.messages import Order
 from safepy.worker.serving import Serving
 
 CONTROL_FD = 3
+NOT_YET = "the worker cannot do this yet"
 ALIVE_INTERVAL_S = 1.0
 #: `reitimeout` of the reference: a transfer that says nothing for so long is given up.
 TRANSFER_TIMEOUT_S = 150.0
@@ -103,6 +107,16 @@ class Worker:
                     serving.checkpoint_recorded(order)
                 elif following is not None:
                     following.checkpoint_recorded(order)
+            case messages.Verify():
+                done = messages.VerifyDone(order.epoch, order.number, 0, 0, NOT_YET)
+                self._control.report(done)
+            case messages.StopVerify():
+                pass  # none runs
+            case messages.Estimate():
+                answer = messages.Estimated(
+                    order.epoch, order.number, "", "", 0, 0, 0, 0.0, NOT_YET
+                )
+                self._control.report(answer)
             case _:
                 assert_never(order)
 
@@ -180,7 +194,11 @@ class Worker:
             self._refuse(incoming, hello, objection)
             if hello.epoch > serving.epoch:
                 self._control.report(messages.GateStale(hello.epoch))
-        elif hello.purpose not in ("live", "transfer"):
+        elif hello.purpose == "resume" and (
+            objection := serving.resumption_objection(hello.epoch, hello.stream_id)
+        ):
+            self._refuse(incoming, hello, objection)
+        elif hello.purpose not in ("live", "resume", "transfer"):
             self._refuse(incoming, hello, f"unknown purpose {hello.purpose!r}")
         else:
             stream = incoming.welcome(
@@ -188,6 +206,8 @@ class Worker:
             )
             if stream is not None and hello.purpose == "live":
                 serving.take_follower(stream)
+            elif stream is not None and hello.purpose == "resume":
+                serving.resume_follower(stream)
             elif stream is not None:
                 serving.transfer_offered(stream.detach(TRANSFER_TIMEOUT_S), hello.stream_id)
 
@@ -202,12 +222,16 @@ class Worker:
     # -- reports ----------------------------------------
 
     def _alive(self) -> None:
+        alive = messages.Alive(False, 0, 0, 0)
         if self._serving is not None:
-            self._control.report(self._serving.alive())
+            alive = self._serving.alive()
         elif self._following is not None:
-            self._control.report(self._following.alive())
-        else:
-            self._control.report(messages.Alive(False, 0, 0, 0))
+            alive = self._following.alive()
+        self._control.report(
+            msgspec.structs.replace(
+                alive, net_in_bytes=TRAFFIC.received_bytes, net_out_bytes=TRAFFIC.sent_bytes
+            )
+        )
         self._loop.call_later(ALIVE_INTERVAL_S, self._alive)
 
     def _done(self, step_id: int, ok: bool, detail: str) -> None:

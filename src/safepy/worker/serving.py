@@ -1,8 +1,9 @@
 """The worker of the node that runs the application: mounts, gate, the secondary's stream.
 
 Life: mounted with the gate closed → ALONE (answers at once) → a follower is brought up to date
-(`synchronise.py`) → PRIM (answers when the secondary has the operation) → the stream is lost:
-everything is *held* until the daemon has made it durable that the secondary is behind.
+(`synchronise.py`) → PRIM (answers when the secondary has the operation) → the connection breaks:
+nothing is answered, and for `sendtimeout` the same secondary may take the stream up again → it is
+lost: everything is *held* until the daemon has made it durable that the secondary is behind.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from safepy.dataplane.reading import ColdReader
 from safepy.errors import LocalFault, PeerError
 from safepy.fuse.operations import Filesystem
 from safepy.fuse.session import Session
-from safepy.host.loop import Loop
+from safepy.host.loop import Loop, Timer
 from safepy.model import Gate
 from safepy.net.blocking import BlockingStream
 from safepy.net.peer import SecureStream
@@ -55,6 +56,9 @@ class Serving:
         self._sessions: list[Session] = []
         self._filesystems: list[Filesystem] = []
         self._live: SecureStream | None = None
+        #: Names the live stream, whatever connection carries it (I13).
+        self._stream_id = ""
+        self._give_up: Timer | None = None
         self._follower_allowed = False
         self._keep_aside = False
         self._sync: Synchronisation | None = None
@@ -88,6 +92,7 @@ class Serving:
             return
         self._closed = True
         self.gate.close()
+        self._end_interruption()
         self._drop_follower()
         self.primary.fail_held()
         for session in self._sessions:
@@ -125,6 +130,7 @@ class Serving:
         self.epoch = order.epoch
         self._joined = self._joining = False
         self._join = None
+        self._end_interruption()
         self._end_sync()
         self._close_live()
         self.gate.open(Gate.ALONE, order.epoch, order.deadline_boottime_s)
@@ -181,6 +187,23 @@ class Serving:
             self,
             lambda level, text: self._context.log("reintegre", level, text),
         )
+        self._stream_id = self._sync.stream_id
+
+    def resumption_objection(self, epoch: int, stream_id: str) -> str:
+        """Why the peer cannot take its stream up again on a new connection; "" when it can."""
+        if self._closed or not self._joined or stream_id != self._stream_id:
+            return "that stream is over"
+        if epoch != self.epoch:
+            return f"epoch {epoch} offered, this node serves in {self.epoch}"
+        return ""
+
+    def resume_follower(self, stream: SecureStream) -> None:
+        """The secondary is back; its `Resume` says what it has. An old connection goes (F29)."""
+        self._close_live()
+        self._interrupt("the secondary has connected anew")
+        self._live = stream
+        stream.on_messages = self._received
+        stream.on_closed = lambda reason: self._live_closed(stream, reason)
 
     def transfer_offered(self, stream: BlockingStream, stream_id: str) -> None:
         if self._sync is not None and self._sync.stream_id == stream_id:
@@ -206,7 +229,11 @@ class Serving:
             return  # lost meanwhile; `ReplicaLost` is on its way or was told
         self._join = order
         self._live.send(
-            wire.encode(wire.Adopt(order.epoch, order.gen, order.base, tuple(order.history)))
+            wire.encode(
+                wire.Adopt(
+                    order.epoch, order.gen, order.base, tuple(order.history), order.checkpoint
+                )
+            )
         )
 
     def _adopt_done(self, epoch: int) -> None:
@@ -223,6 +250,10 @@ class Serving:
     def _send_op(self, seq: int, tree: int, op: Op) -> None:
         assert self._live is not None
         self._live.send(wire.encode(wire.Apply(seq, tree, op)))  # type: ignore[arg-type]
+
+    def _sync_again(self, seq: int, tree: int, op: Op) -> None:
+        assert self._live is not None
+        self._live.send(wire.encode(wire.SyncAgain(seq, tree, op)))  # type: ignore[arg-type]
 
     # -- the live stream ----------------------------------------
 
@@ -248,19 +279,52 @@ class Serving:
             case wire.SyncFailed(reason, fatal):
                 if self._sync is not None:
                     self._sync.abandon(reason, fatal)
+            case wire.Resume(received):
+                self._resumed(received)
             case wire.Fault(_, text):
                 self._close_live()
                 self._lost(f"the secondary cannot follow: {text}")
+            case wire.Leave():
+                self._close_live()
+                self._lost("the secondary stops following")
             case _:
                 raise PeerError(f"{type(message).__name__} is not for a primary")
 
     def _live_closed(self, stream: SecureStream, reason: str) -> None:
         if stream is self._live:
             self._live = None
-            self._lost(reason)
+            if self._joined:
+                self._interrupt(reason)
+            else:
+                self._lost(reason)
+
+    def _interrupt(self, reason: str) -> None:
+        """The connection broke, the secondary may live (F26). Its daemon, if it knows better, says
+        so in the heartbeats, and then ours decides; else it has `sendtimeout` to come back."""
+        if self._give_up is not None:
+            return
+        self.primary.suspend()
+        limit_s = self._setup.sendtimeout_s
+        self._context.log("nfsbox", "E", f"Replication is interrupted, writes wait: {reason}")
+        self._give_up = self._loop.call_later(
+            limit_s, lambda: self._lost(f"interrupted for {limit_s:.0f} s (sendtimeout): {reason}")
+        )
+
+    def _resumed(self, received: int) -> None:
+        if self._give_up is None:
+            raise PeerError("a stream that was not interrupted is taken up again")
+        self._end_interruption()
+        self.primary.resume(received, self._send_op, self._sync_again)
+        self._context.log("nfsbox", "E", "Replication goes on where it was interrupted")
+
+    def _end_interruption(self) -> None:
+        if self._give_up is not None:
+            self._give_up.cancel()
+            self._give_up = None
 
     def _lost(self, reason: str) -> None:
         """The stream is gone. Held until the daemon decides, unless we were ALONE anyway."""
+        self._end_interruption()
         if self._closed:
             return
         if self._joined or self._joining:

@@ -1,0 +1,192 @@
+"""A replication connection that breaks and comes back (F26, F29, F32): nothing is lost, nothing is
+done twice, nobody goes ALONE."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+from relay import Relay
+from test_fuse_worker_pair import picture
+from worker_pair import HandledWorker, Job, Pair, pair_up, release_held
+
+from safepy.worker import messages
+
+pytestmark = pytest.mark.kernel
+
+
+class Broken:
+    """A pair whose streams go through a relay."""
+
+    def __init__(self, pair: Pair, **setup: object) -> None:
+        self.a = pair.worker("a", **setup)
+        self.relay = Relay("127.0.0.1", ("127.0.0.1", pair.ports["a"]), "127.0.0.2")
+        dial = ("127.0.0.1", self.relay.port)
+        try:
+            self.b = pair.worker("b", dial=dial, **setup)
+            self.epoch = pair_up(self.a, self.b)
+        except BaseException:
+            self.relay.close()
+            raise
+
+    @property
+    def workers(self) -> tuple[HandledWorker, HandledWorker]:
+        return self.a, self.b
+
+    def goes_on(self) -> None:
+        self.a.wait(lambda r: isinstance(r, messages.Log) and "goes on" in r.text)
+
+
+@pytest.fixture
+def broken(pair: Pair) -> Iterator[Broken]:
+    made = Broken(pair)
+    try:
+        yield made
+    finally:
+        made.relay.close()
+
+
+def interrupted(report: messages.Report) -> bool:
+    return isinstance(report, messages.Log) and "interrupted" in report.text
+
+
+def never_lost(worker: HandledWorker) -> None:
+    assert not [r for r in worker.reports if isinstance(r, messages.ReplicaLost)]
+
+
+def test_f26_the_stream_is_taken_up_again_under_load(broken: Broken) -> None:
+    """Many cuts while a writer writes and syncs: each write is answered once, and both trees are
+    equal byte for byte."""
+    a, b = broken.workers
+    ended: list[int] = []
+
+    def work() -> None:
+        fd = os.open(a.public / "log", os.O_CREAT | os.O_WRONLY)
+        until_s = time.monotonic() + 4
+        number = 0
+        while time.monotonic() < until_s:
+            os.write(fd, b"%019d\n" % number)
+            number += 1
+            if number % 50 == 0:
+                os.fsync(fd)
+            if number % 100 == 0:
+                (a.public / f"f{number}").write_bytes(b"x" * number)
+        os.close(fd)
+        ended.append(number)
+
+    job = Job(work)
+    cuts = 0
+    while job.is_alive():
+        until_s = time.monotonic() + 0.3
+        while time.monotonic() < until_s:
+            a.pump(0.02)
+            b.pump(0.02)
+        broken.relay.cut()
+        cuts += 1
+    job.finish(a, b)
+    assert cuts > 5 and ended[0] > 100
+    never_lost(a)
+    assert len((b.public / "log").read_bytes()) == 20 * ended[0]
+    assert picture(a.public) == picture(b.public)
+
+
+def test_f32_a_falsified_record_is_never_applied(broken: Broken) -> None:
+    a, b = broken.workers
+    for turn in range(5):
+        broken.relay.falsify = True
+        job = Job(lambda turn=turn: (a.public / f"f{turn}").write_bytes(b"%d" % turn * 4000))
+        job.finish(a, b)
+    broken.goes_on()
+    never_lost(a)
+    assert picture(a.public) == picture(b.public)
+
+
+def test_f29_a_half_open_connection_is_replaced(broken: Broken) -> None:
+    a, b = broken.workers
+    broken.relay.stop = True
+    job = Job(lambda: (a.public / "late").write_bytes(b"late"))
+    time.sleep(0.2)
+    assert job.is_alive(), "answered although nothing reached the secondary"
+    # The relay's ends stay open, so only the workers' own silence limit can end them.
+    broken.relay.stop = False
+    broken.relay.cut()
+    job.finish(a, b)
+    never_lost(a)
+    assert (b.public / "late").read_bytes() == b"late"
+
+
+def test_f26_after_sendtimeout_the_secondary_is_lost(pair: Pair) -> None:
+    made = Broken(pair, sendtimeout_s=1.0)
+    a, b = made.workers
+    try:
+        made.relay.refuse = True
+        made.relay.cut()
+        a.wait(interrupted)
+        job = Job(lambda: (a.public / "held").write_bytes(b"held"))
+        lost = a.wait(lambda r: isinstance(r, messages.ReplicaLost), 10)
+        assert isinstance(lost, messages.ReplicaLost) and "sendtimeout" in lost.reason
+        assert job.is_alive(), "answered without the secondary"
+        release_held(a, made.epoch + 1)
+        job.finish(a, b)
+        # The stream of before the release is over, whoever offers it (I13).
+        made.relay.refuse = False
+        b.wait(lambda r: isinstance(r, messages.Log) and "given the stream up" in r.text)
+        assert not (b.public / "held").exists()
+    finally:
+        made.relay.close()
+
+
+def test_an_fsync_whose_answer_was_lost_is_answered(broken: Broken) -> None:
+    """The secondary has the fsync, its completion is lost with the connection."""
+    a, b = broken.workers
+
+    def work() -> None:
+        with open(a.public / "stable", "wb") as file:
+            for turn in range(60):
+                file.write(b"%d" % turn * 1000)
+                file.flush()
+                os.fsync(file.fileno())
+
+    job = Job(work)
+    while job.is_alive():
+        time.sleep(0.05)
+        broken.relay.cut()
+        for worker in broken.workers:
+            worker.pump(0.05)
+    job.finish(a, b)
+    never_lost(a)
+    assert picture(a.public) == picture(b.public)
+
+
+def test_a_secondary_that_leaves_is_not_waited_for(broken: Broken) -> None:
+    a, b = broken.workers
+    b.step(lambda n: messages.StopFollowing(n, broken.epoch))
+    lost = a.wait(lambda r: isinstance(r, messages.ReplicaLost), 5)
+    assert isinstance(lost, messages.ReplicaLost) and "stops following" in lost.reason
+
+
+def test_what_was_not_received_is_sent_once(pair: Pair) -> None:
+    """Appends (O_APPEND by several writers) would show an operation that was done twice."""
+    made = Broken(pair)
+    a, b = made.workers
+    try:
+
+        def work() -> None:
+            fds = [os.open(a.public / "log", os.O_CREAT | os.O_WRONLY | os.O_APPEND)] * 3
+            for turn in range(300):
+                os.write(fds[turn % 3], b"%04d\n" % turn)
+            os.close(fds[0])
+
+        job = Job(work)
+        while job.is_alive():
+            time.sleep(0.03)
+            made.relay.cut()
+            for worker in made.workers:
+                worker.pump(0.05)
+        job.finish(a, b)
+        lines = (b.public / "log").read_bytes().splitlines()
+        assert lines == [b"%04d" % turn for turn in range(300)]
+    finally:
+        made.relay.close()
