@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 
+from arbiters import Arbiters
 from checks import Checks
 from clock import Clock
 from network import Network
@@ -12,6 +14,7 @@ from twin import Stream, Worker, Write
 
 from safepy.core import commands as c
 from safepy.core import events as e
+from safepy.core.arbitration import Arbitration
 from safepy.core.state import Lane, ModuleState, Params
 from safepy.core.turn import status_of
 from safepy.model import Record, State, Status
@@ -37,9 +40,14 @@ class Cluster:
         #: Which part of the writes is followed by an fsync.
         self.stable_share = 0.25
         self.checks = Checks(self)
+        self.arbiters = Arbiters(self)
+        arbitration = params.get("arbitration", Arbitration())
+        assert isinstance(arbitration, Arbitration)
+        #: At most one node can go on alone (P3).
+        self.sound = arbitration.sound
         self.numbers = 0
         self.resources: list[tuple[float, str, str]] = []
-        self.beats: list[tuple[str, c.SendBeat]] | None = None
+        self.beats: list[tuple[str, c.SendBeat]] | deque[tuple[str, c.SendBeat]] | None = None
         self.story: list[tuple[float, str, str]] = []
         self.nodes: dict[str, Node] = {}
         for name, peer in (NAMES, NAMES[::-1]):

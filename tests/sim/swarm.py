@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -16,10 +16,32 @@ sys.path.insert(0, str(Path(__file__).parent))
 from cluster import NAMES, TIMEOUT_S, Cluster
 from node import Node
 
+from safepy.core import events as e
+from safepy.core.arbitration import Arbiter, Arbitration
 from safepy.model import Disk, State
 
 ACT_ONE_S = 40.0
 RECOVERY_S = 60.0
+
+
+def arbitration_of(seed: int) -> Arbitration:
+    """Half of the days have no arbiter, a fifth a witness, the others every allowed choice."""
+    kinds: tuple[tuple[Arbiter, ...], ...] = (
+        *((),) * 10,
+        *((Arbiter.WITNESS,),) * 4,
+        (Arbiter.FENCE,),
+        (Arbiter.WATCHDOG,),
+        (Arbiter.PING,),
+        (Arbiter.WITNESS, Arbiter.FENCE),
+        (Arbiter.WITNESS, Arbiter.WATCHDOG),
+        (Arbiter.WITNESS, Arbiter.PING),
+    )
+    return Arbitration(
+        required=kinds[seed // 6 % len(kinds)],
+        guarded=NAMES[seed // 2 % 2],
+        watchdog_s=3.0,
+        freeze_limit_s=(6.0, 30.0)[seed % 2],
+    )
 
 
 class Day:
@@ -27,10 +49,15 @@ class Day:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self.cluster = Cluster(seed, lanes=("default", "flow") if seed % 2 else ("default",))
+        lanes = ("default", "flow") if seed % 2 else ("default",)
+        arbitration = arbitration_of(seed)
+        self.cluster = Cluster(seed, lanes=lanes, arbitration=arbitration)
         self.rng = self.cluster.rng
-        #: A third of the days may isolate the nodes totally: both may lead then (E6).
-        self.may_split = seed % 3 == 0
+        #: A third of the days may isolate the nodes totally: both may lead then (E5, E6). With a
+        #: sound arbiter every day may: one of them at most goes on.
+        self.may_split = seed % 3 == 0 or self.cluster.sound
+        self.kind = "+".join(arbitration.required) or "none"
+        self.cluster.beats = deque(maxlen=400)
         self.happened: Counter[str] = Counter()
 
     def run(self) -> None:
@@ -71,8 +98,9 @@ class Day:
 
     def _heal(self) -> None:
         self.cluster.network.heal()
+        self.cluster.arbiters.heal()
         for node in self.cluster.nodes.values():
-            node.disk_full = False
+            node.disk_full = node.record_fails = False
             node.hanging.clear()
             node.script_s, node.save_s = (0.005, 0.3), (0.001, 0.01)
             node.awake()
@@ -164,6 +192,42 @@ class Day:
         self._later(1.0, 6.0, lambda: setattr(node, "disk_full", False))
         return True
 
+    def disk_error(self, node: Node) -> bool:
+        """EIO at the primary: it hands over if the other copy is good (F43)."""
+        state, worker = node.state, node.worker
+        if state is None or worker is None or not state.serving or not self.cluster.quiet:
+            return False
+        self.cluster.fails(node, power=False)
+        worker.report(e.DiskFault(worker.epoch, Disk.OUTDATED, "input/output error"))
+        return True
+
+    def record_write(self, node: Node) -> bool:
+        """The record cannot be written for a while (F47)."""
+        self.cluster.fails(node, power=False)
+        node.record_fails = True
+        self._later(0.5, 6.0, lambda: setattr(node, "record_fails", False))
+        return True
+
+    def replay(self, node: Node) -> bool:
+        """Somebody repeats heartbeats of any age, to either node (F31)."""
+        beats = list(self.cluster.beats or ())
+        for sender, command in self.rng.sample(beats, min(len(beats), 20)):
+            receiver = self.cluster.other(self.cluster.nodes[sender])
+            self._later(0.0, 2.0, lambda r=receiver, k=command: self.cluster.deliver_beat(r, k))
+        return bool(beats)
+
+    def arbiter(self, node: Node) -> bool:
+        """Witness, fencing device or router out of reach for this node, or for both."""
+        arbiters = self.cluster.arbiters
+        if self.kind == "none":
+            return False
+        cut = self.rng.choice((arbiters.witness_cut, arbiters.fence_cut, arbiters.router_cut))
+        cut.update(self.rng.choice(((node.name,), NAMES)))
+        arbiters.answers_lost = self.rng.choice((0.0, 0.3))
+        arbiters.repeated = self.rng.choice((0.0, 0.3))
+        self._later(1.0, 20.0, cut.clear)
+        return True
+
     def slow_disk(self, node: Node) -> bool:
         node.save_s = (0.05, 1.0)
         self._later(1.0, 6.0, lambda: setattr(node, "save_s", (0.001, 0.01)))
@@ -206,6 +270,10 @@ FAULTS = (
     Day.isolation,
     Day.one_lane,
     Day.disk_full,
+    Day.disk_error,
+    Day.record_write,
+    Day.replay,
+    Day.arbiter,
     Day.slow_disk,
     Day.slow_scripts,
     Day.stop,
