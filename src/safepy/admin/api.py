@@ -26,6 +26,7 @@ from safepy.admin.values import (
     JsonObject,
     Loop,
     LoopState,
+    Mend,
     ModuleInfo,
     Next,
     NoArguments,
@@ -34,7 +35,11 @@ from safepy.admin.values import (
     ResourceName,
     ResourceValue,
     Switch,
+    SyncEstimate,
     Target,
+    VerifyNext,
+    VerifyNumber,
+    VerifyState,
     Watched,
     WatchedProcess,
     check_name,
@@ -82,6 +87,20 @@ class Manager(Protocol):
 
     async def loop(self, module: str, change: str, identity: str) -> JsonObject | LoopState:
         """The counter of maxloop after `change` ("inc", "reset" or "check")."""
+        ...
+
+    async def verify(self, module: str, mend: str, who: str) -> int:
+        """`safekit rfsverify` begins; its number."""
+        ...
+
+    async def verify_result(
+        self, module: str, number: int, seen: int, timeout_s: float
+    ) -> JsonObject | VerifyState: ...
+
+    async def verify_stop(self, module: str, number: int) -> None: ...
+
+    async def estimate(self, module: str) -> JsonObject | SyncEstimate:
+        """`safekit rfsdiff`."""
         ...
 
     async def print_line(self, module: str, level: Level, text: str, origin: str) -> None: ...
@@ -221,6 +240,22 @@ _TABLE = (
     Verb("loop", lambda m, c: m.loop(c.module, c.args.change, c.args.identity), Loop, LoopState),
     Verb("boot", lambda m, c: m.boot(c.module, c.args.on), Switch),
     Verb("boot.status", _boot_status, answer=str, changes=False),
+    Verb("verify", lambda m, c: m.verify(c.module, c.args.mend, c.who), Mend, int),
+    Verb(
+        "verify.next",
+        lambda m, c: m.verify_result(c.module, c.args.number, c.args.seen, c.args.timeout_s),
+        VerifyNext,
+        VerifyState,
+        changes=False,
+    ),
+    Verb("verify.stop", lambda m, c: m.verify_stop(c.module, c.args.number), VerifyNumber),
+    Verb(
+        "estimate",
+        lambda m, c: m.estimate(c.module),
+        answer=SyncEstimate,
+        changes=False,
+        limit_s=_LONG_S,
+    ),
     Verb(
         "print",
         lambda m, c: m.print_line(c.module, Level(c.args.level), c.args.text, c.args.origin),

@@ -151,6 +151,45 @@ class Watched:
     snapshot: Snapshot
 
 
+@dataclass(frozen=True, slots=True)
+class Differing:
+    """One name at which the two copies differ. `kind` is "content", "attributes", "missing on
+    prim" or "missing on second"; `mended`: they do not any more."""
+
+    path: str
+    kind: str
+    mended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyState:
+    """How far a verification is. `differences` are those after the ones that were read before,
+    `read` is how many that makes; `found` counts all. When it is `over`, `problem` is empty if
+    both copies were compared whole."""
+
+    files: int
+    bytes: int
+    found: int
+    mended: int
+    over: bool
+    problem: str
+    read: int
+    differences: tuple[Differing, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SyncEstimate:
+    """What a resynchronisation would do: `mode` (model.SyncMode) and why; `names` are compared,
+    `files` looked into, `bytes` copied at most, at `rate_bytes_s` the last time (0: unknown)."""
+
+    mode: str
+    reason: str
+    names: int
+    files: int
+    bytes: int
+    rate_bytes_s: float = 0.0
+
+
 class Arguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pass
 
@@ -241,6 +280,32 @@ class Document(Arguments, frozen=True):
 
     content: bytes | None
     source: str
+
+
+class Mend(Arguments, frozen=True):
+    """`mend`: the side whose content the other one gets where they differ; "": neither."""
+
+    mend: str = ""
+
+    def __post_init__(self) -> None:
+        if self.mend not in ("", "prim", "second"):
+            raise ValueError("mend must be prim or second")
+
+
+class VerifyNext(Arguments, frozen=True):
+    """News of verification `number` after the first `seen` differences, within `timeout_s`."""
+
+    number: int
+    seen: int = 0
+    timeout_s: float = 20.0
+
+    def __post_init__(self) -> None:
+        if self.seen < 0 or not 0.0 <= self.timeout_s <= 50.0:
+            raise ValueError("seen must not be negative, timeout_s between 0 and 50")
+
+
+class VerifyNumber(Arguments, frozen=True):
+    number: int
 
 
 class Force(Arguments, frozen=True):

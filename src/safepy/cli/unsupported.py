@@ -18,8 +18,6 @@ _NAMES = (
     "kill",
     "clean",
     "uninstall",
-    "rfsdiff",
-    "rfsverify",
     "rfssync",
     "dump",
     "snapshot",

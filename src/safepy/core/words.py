@@ -27,6 +27,19 @@ def span(seconds: float) -> str:
     return " ".join(parts[:2])
 
 
+#: How much a resynchronisation looks at, as people read it (model.SyncMode).
+_MODES = {
+    "zones": "marked zones only",
+    "walk": "names and attributes of all, content where they ask for it",
+    "everything": "everything",
+}
+
+
+def mode_text(mode: str) -> str:
+    """`zones` -> `marked zones only`; a word of a later version as it is."""
+    return _MODES.get(mode, mode)
+
+
 def progress_text(progress: Progress) -> str:
     """One line: phase, files, bytes, rate, time left."""
     files = f"{progress.files_done}"

@@ -19,6 +19,7 @@ from safepy.config import module as folders
 from safepy.core.events import ActionRequested, FailoverSet
 from safepy.daemon import boot
 from safepy.daemon.clustering import Clustering
+from safepy.daemon.inspecting import Inspecting
 from safepy.daemon.installing import Installing
 from safepy.daemon.module import Module, heart_port, rfs_port
 from safepy.daemon.node import Node, active_config
@@ -43,7 +44,7 @@ _ALLOWED = {
 }
 
 
-class ModuleManager(Installing, Clustering):
+class ModuleManager(Installing, Clustering, Inspecting):
     """The modules of this node and what may be done with them."""
 
     def __init__(self, node: Node) -> None:

@@ -11,6 +11,7 @@ from typing import assert_never
 import msgspec
 
 from safepy.core import commands, events
+from safepy.daemon.inspection import Inspection
 from safepy.daemon.logs import Voice
 from safepy.daemon.worker_handle import WorkerHandle, end_old_worker
 from safepy.errors import LocalFault
@@ -70,9 +71,11 @@ class WorkerLink:
         self._handle: WorkerHandle | None = None
         self._wanted = False
         self._pending: dict[int, asyncio.Future[None]] = {}
-        #: Of the resynchronisation that runs, and the traffic counter, as last heard.
+        #: Of the resynchronisation that runs, as last heard.
         self.progress: Progress | None = None
-        self.replicated_bytes = 0
+        #: What the worker last said that it does, and what it was asked beside its orders.
+        self.alive = messages.Alive(False, 0, 0, 0)
+        self.inspection = Inspection(self._send)
 
     async def start(self, step_id: int) -> None:
         """A worker runs with its doors open. Raises LocalFault."""
@@ -188,6 +191,7 @@ class WorkerLink:
                 answer.set_exception(LocalFault(f"the worker died: {reason}"))
         if self._wanted:
             self._post(events.WorkerDied(reason))
+        self.inspection.worker_gone(reason)
 
     def _heard(self, report: messages.Report) -> None:
         match report:
@@ -231,6 +235,8 @@ class WorkerLink:
                 self._post(events.GateStale(report.epoch))
             case _:
                 assert_never(report)
+            case messages.VerifyProgress() | messages.VerifyDone() | messages.Estimated():
+                self.inspection.heard(report)
 
     def _done(self, report: messages.Done) -> None:
         answer = self._pending.pop(report.step_id, None)
@@ -244,7 +250,7 @@ class WorkerLink:
     def _alive(self, report: messages.Alive) -> None:
         if report.peer_heard:
             self._post(events.ReplicaHeard())
-        self.replicated_bytes = report.replicated_bytes
+        self.alive = report
         try:
             found = report.progress
             self.progress = None if found is None else msgspec.convert(found, Progress)

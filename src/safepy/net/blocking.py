@@ -14,6 +14,7 @@ import time
 from collections import deque
 
 from safepy.errors import PeerError
+from safepy.net.traffic import TRAFFIC
 from safepy.wire.framing import MAX_RECORD_BYTES, FrameParser, pack_messages, unpack_messages
 from safepy.wire.secure import (
     HELLO_BYTES,
@@ -104,6 +105,7 @@ class BlockingStream:
     def _push(self) -> None:
         data, self._unsent = memoryview(self._unsent), b""
         self.sent_bytes += len(data)
+        TRAFFIC.sent(len(data))
         while data:
             try:
                 data = data[self._sock.send(data) :]
@@ -126,6 +128,7 @@ class BlockingStream:
         if not data:
             self._ended = True
         self.received_bytes += len(data)
+        TRAFFIC.received(len(data))
         self._parser.feed(data)
         return True
 

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 from safepy.errors import PeerError
 from safepy.host.loop import Loop
 from safepy.net.blocking import BlockingStream
+from safepy.net.traffic import TRAFFIC
 from safepy.wire.framing import FrameParser, pack_messages, unpack_messages
 from safepy.wire.secure import MAX_CLEAR_BYTES, MAX_MESSAGE_BYTES, Opener, Sealer
 
@@ -172,6 +173,7 @@ class SecureStream:
                 reason = f"cannot send: {error.strerror}"
                 self._loop.post(lambda: self._fail(reason))
                 return
+            TRAFFIC.sent(sent)
             del unsent[:sent]
         if bool(unsent) != self._writing:
             self._writing = bool(unsent)
@@ -193,6 +195,7 @@ class SecureStream:
             if not data:
                 self._fail("closed by the other node")
                 return
+            TRAFFIC.received(len(data))
             parser.feed(data)
             self._deliver()
             if not self._open or len(data) < _RECEIVE_BYTES:

@@ -133,6 +133,32 @@ class Exit(msgspec.Struct, frozen=True, tag="exit"):
     """Unmount what is mounted, close everything and end."""
 
     step_id: int
+class Verify(msgspec.Struct, frozen=True, tag="verify"):
+    """PRIM or SECOND: compare the content of both copies while they are in use, at low priority.
+    `number` names this run in the reports, of which the last is `VerifyDone`. `mend`: "", or the
+    side ("prim", "second") whose content the other one gets where they differ. A second one
+    while one runs is answered by `VerifyDone` with a `problem`."""
+
+    epoch: int
+    number: int
+    mend: str = ""
+
+
+class StopVerify(msgspec.Struct, frozen=True, tag="stop_verify"):
+    """End this run soon; it is answered by its `VerifyDone`."""
+
+    epoch: int
+    number: int
+
+
+class Estimate(msgspec.Struct, frozen=True, tag="estimate"):
+    """ALONE: how much would a resynchronisation that began now look at and copy? Answered by
+    `Estimated`."""
+
+    epoch: int
+    number: int
+
+
 
 
 Order = (
@@ -155,6 +181,9 @@ Order = (
 )
 
 
+    | Verify
+    | StopVerify
+    | Estimate
 class Done(msgspec.Struct, frozen=True, tag="done"):
     step_id: int
     ok: bool
@@ -163,7 +192,8 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
 
 class Alive(msgspec.Struct, frozen=True, tag="alive"):
     """Once a second: the loop turns. `peer_heard` says whether the stream was heard since the
-    last one. `progress` is a `model.Progress` as a dictionary while a resync runs."""
+    last one. `progress` is a `model.Progress` as a dictionary while a resync runs. The `net_`
+    counters are what all streams between the workers carried since the worker's start."""
 
     peer_heard: bool
     held: int
@@ -174,6 +204,8 @@ class Alive(msgspec.Struct, frozen=True, tag="alive"):
 
 class ReplicaLost(msgspec.Struct, frozen=True, tag="replica_lost"):
     epoch: int
+    net_in_bytes: int = 0
+    net_out_bytes: int = 0
     reason: str
 
 
@@ -234,6 +266,53 @@ class DiskFault(msgspec.Struct, frozen=True, tag="disk_fault"):
     epoch: int
     disk: str
     reason: str
+class Difference(msgspec.Struct, frozen=True):
+    """`path` as text, with backslashes for what is none; below the directory number `tree`. `kind`
+    is "content", "attributes", "missing on prim" or "missing on second"."""
+
+    tree: int
+    path: str
+    kind: str
+    mended: bool = False
+
+
+class VerifyProgress(msgspec.Struct, frozen=True, tag="verify_progress"):
+    """At least each ten seconds. `files` and `bytes` were compared so far; `differences` are those
+    found since the last one, some hundred at most (a message has 64 KiB)."""
+
+    epoch: int
+    number: int
+    files: int
+    bytes: int
+    differences: list[Difference] = []
+
+
+class VerifyDone(msgspec.Struct, frozen=True, tag="verify_done"):
+    """The run ended: both copies were compared whole, or `problem` says why not."""
+
+    epoch: int
+    number: int
+    files: int
+    bytes: int
+    problem: str = ""
+
+
+class Estimated(msgspec.Struct, frozen=True, tag="estimated"):
+    """`mode` is what this node alone would choose (model.SyncMode): the other node may know a
+    reason for more. `files` would be looked into, `bytes` at most be copied; `names` is how many
+    names are compared. `rate_bytes_s`: of the last synchronisation, 0 if there was none."""
+
+    epoch: int
+    number: int
+    mode: str
+    reason: str
+    names: int
+    files: int
+    bytes: int
+    rate_bytes_s: float = 0.0
+    problem: str = ""
+
+
 
 
 class GateStale(msgspec.Struct, frozen=True, tag="gate_stale"):
@@ -265,6 +344,9 @@ Report = (
     | GateStale
     | Log
 )
+    | VerifyProgress
+    | VerifyDone
+    | Estimated
 
 ORDER = msgspec.json.Decoder(Order)
 REPORT = msgspec.json.Decoder(Report)

@@ -57,6 +57,16 @@ class FakeManager:
         self.failure: Exception | None = None
         self.hold = asyncio.Event()
         self.reached = False
+        self.verified: list[dict[str, Any]] = []
+        self.verify_problem = ""
+        self.estimated: dict[str, Any] = {
+            "mode": "zones",
+            "reason": "every change since then is marked",
+            "names": 0,
+            "files": 10,
+            "bytes": 3 << 30,
+            "rate_bytes_s": float(1 << 20),
+        }
 
     def _note(self, *what: Any) -> None:
         self.asked.append(what)
@@ -100,6 +110,33 @@ class FakeManager:
             await asyncio.sleep(timeout_s)
         version = min(version + 1, len(states))
         return version, states[version - 1]
+
+    async def verify(self, module: str, mend: str, who: str) -> int:
+        self._note("verify", module, mend, who)
+        return 7
+
+    async def verify_result(
+        self, module: str, number: int, seen: int, timeout_s: float
+    ) -> dict[str, Any]:
+        self._note("verify_result", module, number, seen)
+        found = self.verified[seen : seen + 2]
+        return {
+            "files": 12,
+            "bytes": 5 << 20,
+            "found": len(self.verified),
+            "mended": 0,
+            "over": seen + len(found) >= len(self.verified),
+            "problem": self.verify_problem,
+            "differences": found,
+            "read": seen + len(found),
+        }
+
+    async def verify_stop(self, module: str, number: int) -> None:
+        self._note("verify_stop", module, number)
+
+    async def estimate(self, module: str) -> dict[str, Any]:
+        self._note("estimate", module)
+        return self.estimated
 
     async def resources(self, module: str) -> list[tuple[str, str, float]]:
         return [("usersetting.boot", "on", 1_795_000_001.0), ("rfs.uptodate", "old", 1.0)]

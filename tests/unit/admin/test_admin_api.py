@@ -24,6 +24,8 @@ ARGUMENTS: dict[str, dict[str, object]] = {
     "cluster.config": {"content": "PGEvPg==", "source": "/tmp/c.xml"},
     "cluster.confcheck": {"content": "PGEvPg==", "source": "/tmp/c.xml"},
     "state.next": {"timeout_s": 0},
+    "verify.next": {"number": 7, "timeout_s": 0},
+    "verify.stop": {"number": 7},
 }
 
 
@@ -73,6 +75,8 @@ async def test_resources_of_the_snapshot_win_over_stored_ones() -> None:
         (Request("module.package", "demo", {"path": "rel.safe"}), "not an absolute path"),
         (Request("state.next", "demo", {"timeout_s": 1e9}), "between 0 and 50"),
         (Request("loop", "demo", {"change": "up"}), "inc, reset or check"),
+        (Request("verify", "demo", {"mend": "both"}), "mend must be prim or second"),
+        (Request("verify.next", "demo", {"number": 1, "seen": -1}), "must not be negative"),
     ],
 )
 def test_a_wrong_request_is_refused_in_words(request_: Request, words: str) -> None:

@@ -75,8 +75,6 @@ def test_a_mistake_is_one_clear_line(
         "kill",
         "clean",
         "uninstall",
-        "rfsdiff",
-        "rfsverify",
         "rfssync",
         "dump",
         "snapshot",

@@ -64,6 +64,9 @@ ASKED: list[tuple[list[str], tuple[Any, ...]]] = [
     (["deconfig"], ("deconfig", "demo")),
     (["state"], ("snapshot", "demo")),
     (["errd", "list"], ("errd_list", "demo")),
+    (["rfsverify"], ("verify", "demo", "", "root")),
+    (["rfsverify", "--mend", "prim"], ("verify", "demo", "prim", "root")),
+    (["rfsdiff"], ("estimate", "demo")),
 ]
 
 
