@@ -119,7 +119,9 @@ class WorkerLink:
             case commands.Demote():
                 return self._ask(command.step_id, messages.Demote(command.step_id, command.epoch))
             case commands.Follow():
-                order = messages.Follow(command.step_id, command.epoch, command.keep_aside)
+                order = messages.Follow(
+                    command.step_id, command.epoch, command.keep_aside, command.restored
+                )
                 return self._ask(command.step_id, order)
             case commands.StopFollowing():
                 stop = messages.StopFollowing(command.step_id, command.epoch)
@@ -141,7 +143,11 @@ class WorkerLink:
             case commands.AllowFollower():
                 self._send(
                     messages.AllowFollower(
-                        command.epoch, command.keep_aside, str(command.mode), command.reason
+                        command.epoch,
+                        command.keep_aside,
+                        str(command.mode),
+                        command.reason,
+                        command.since,
                     )
                 )
             case commands.Join():
@@ -185,13 +191,13 @@ class WorkerLink:
     def _died(self, reason: str) -> None:
         self._handle = None
         self.progress = None
+        self.inspection.worker_gone(reason)
         pending, self._pending = self._pending, {}
         for answer in pending.values():
             if not answer.done():
                 answer.set_exception(LocalFault(f"the worker died: {reason}"))
         if self._wanted:
             self._post(events.WorkerDied(reason))
-        self.inspection.worker_gone(reason)
 
     def _heard(self, report: messages.Report) -> None:
         match report:
@@ -229,14 +235,14 @@ class WorkerLink:
                 self._post(events.CheckpointWanted(report.epoch))
             case messages.CheckpointReached():
                 self._post(events.CheckpointReached(report.epoch, report.number))
+            case messages.VerifyProgress() | messages.VerifyDone() | messages.Estimated():
+                self.inspection.heard(report)
             case messages.DiskFault():
                 self._post(events.DiskFault(report.epoch, Disk(report.disk), report.reason))
             case messages.GateStale():
                 self._post(events.GateStale(report.epoch))
             case _:
                 assert_never(report)
-            case messages.VerifyProgress() | messages.VerifyDone() | messages.Estimated():
-                self.inspection.heard(report)
 
     def _done(self, report: messages.Done) -> None:
         answer = self._pending.pop(report.step_id, None)

@@ -79,12 +79,13 @@ class ReleaseHeld(msgspec.Struct, frozen=True, tag="release_held"):
 
 class AllowFollower(msgspec.Struct, frozen=True, tag="allow_follower"):
     """`mode` (model.SyncMode) is the least that the records allow; what the workers know of their
-    trees may ask for more. `reason` is the sentence for people."""
+    trees may ask for more. `reason` is the sentence for people. `since`: see core.commands."""
 
     epoch: int
     keep_aside: bool
     mode: str = "everything"
     reason: str = ""
+    since: float = 0.0
 
 
 class Join(msgspec.Struct, frozen=True, tag="join"):
@@ -96,9 +97,12 @@ class Join(msgspec.Struct, frozen=True, tag="join"):
 
 
 class Follow(msgspec.Struct, frozen=True, tag="follow"):
+    """`restored`: what changed here while the module was stopped is not told to the source."""
+
     step_id: int
     epoch: int
     keep_aside: bool
+    restored: bool = False
 
 
 class Adopted(msgspec.Struct, frozen=True, tag="adopted"):
@@ -129,10 +133,6 @@ class CheckpointRecorded(msgspec.Struct, frozen=True, tag="checkpoint_recorded")
     number: int
 
 
-class Exit(msgspec.Struct, frozen=True, tag="exit"):
-    """Unmount what is mounted, close everything and end."""
-
-    step_id: int
 class Verify(msgspec.Struct, frozen=True, tag="verify"):
     """PRIM or SECOND: compare the content of both copies while they are in use, at low priority.
     `number` names this run in the reports, of which the last is `VerifyDone`. `mend`: "", or the
@@ -159,6 +159,10 @@ class Estimate(msgspec.Struct, frozen=True, tag="estimate"):
     number: int
 
 
+class Exit(msgspec.Struct, frozen=True, tag="exit"):
+    """Unmount what is mounted, close everything and end."""
+
+    step_id: int
 
 
 Order = (
@@ -177,13 +181,13 @@ Order = (
     | ModifiedRecorded
     | CheckpointBegun
     | CheckpointRecorded
+    | Verify
+    | StopVerify
+    | Estimate
     | Exit
 )
 
 
-    | Verify
-    | StopVerify
-    | Estimate
 class Done(msgspec.Struct, frozen=True, tag="done"):
     step_id: int
     ok: bool
@@ -200,12 +204,12 @@ class Alive(msgspec.Struct, frozen=True, tag="alive"):
     in_flight: int
     replicated_bytes: int
     progress: dict[str, str | int | float | None] | None = None
+    net_in_bytes: int = 0
+    net_out_bytes: int = 0
 
 
 class ReplicaLost(msgspec.Struct, frozen=True, tag="replica_lost"):
     epoch: int
-    net_in_bytes: int = 0
-    net_out_bytes: int = 0
     reason: str
 
 
@@ -262,10 +266,6 @@ class CheckpointReached(msgspec.Struct, frozen=True, tag="checkpoint_reached"):
     number: int
 
 
-class DiskFault(msgspec.Struct, frozen=True, tag="disk_fault"):
-    epoch: int
-    disk: str
-    reason: str
 class Difference(msgspec.Struct, frozen=True):
     """`path` as text, with backslashes for what is none; below the directory number `tree`. `kind`
     is "content", "attributes", "missing on prim" or "missing on second"."""
@@ -313,6 +313,10 @@ class Estimated(msgspec.Struct, frozen=True, tag="estimated"):
     problem: str = ""
 
 
+class DiskFault(msgspec.Struct, frozen=True, tag="disk_fault"):
+    epoch: int
+    disk: str
+    reason: str
 
 
 class GateStale(msgspec.Struct, frozen=True, tag="gate_stale"):
@@ -340,13 +344,13 @@ Report = (
     | SyncChosen
     | CheckpointWanted
     | CheckpointReached
+    | VerifyProgress
+    | VerifyDone
+    | Estimated
     | DiskFault
     | GateStale
     | Log
 )
-    | VerifyProgress
-    | VerifyDone
-    | Estimated
 
 ORDER = msgspec.json.Decoder(Order)
 REPORT = msgspec.json.Decoder(Report)
