@@ -6,6 +6,7 @@ from __future__ import annotations
 from safepy.core.replica.ops import (
     Fallocate,
     Fsync,
+    Identify,
     Link,
     Make,
     Op,
@@ -32,7 +33,7 @@ TO_THE_END = 1 << 62
 def handles_used(op: Op) -> tuple[int, ...]:
     """Handles that must name something before `op` can be carried out."""
     match op:
-        case Write() | SetAttr() | Fallocate() | SetXattr() | RemoveXattr():
+        case Write() | SetAttr() | Fallocate() | SetXattr() | RemoveXattr() | Identify():
             return (op.handle,)
         case Make() | Symlink() | Tmpfile() | Unlink() | Rmdir():
             return (op.parent,)

@@ -35,6 +35,7 @@ _CLOCK_REALTIME_COARSE = 5
 
 _SET_ID = stat.S_ISUID | stat.S_ISGID
 _PERMISSIONS = 0o7777
+_HAVE_IDS = frozenset({stat.S_IFREG, stat.S_IFDIR})
 _HIDDEN_XATTR = b"trusted.safekit"
 _ACL_XATTR = b"system.posix_acl_"
 _RENAME_WHITEOUT = 4
@@ -44,11 +45,21 @@ LISTED_PLUS_BYTES = 32 * 1024
 
 
 class Filesystem:
-    """The requests of one session, carried out on one tree. Give `handle` to `Session.serve`."""
+    """The requests of one session, carried out on one tree. Give `handle` to `Session.serve`.
+
+    `ident_prefix`: what the ids of new files and directories begin with, 10 bytes; their handle
+    follows (protocol 4.2). Empty: they get none."""
 
     def __init__(
-        self, session: Session, tree_index: int, tree: Tree, primary: Modifier, reader: Reader
+        self,
+        session: Session,
+        tree_index: int,
+        tree: Tree,
+        primary: Modifier,
+        reader: Reader,
+        ident_prefix: bytes = b"",
     ) -> None:
+        self._ident_prefix = ident_prefix
         self._session = session
         self._send = session.send
         self._fail = session.fail
@@ -235,13 +246,16 @@ class Filesystem:
     ) -> None:
         handle = self._tree.new_handle()
         mode = asked.mode if stat.S_IFMT(asked.mode) else asked.mode | kind
-        op = ops.Make(handle, node, asked.name, mode, asked.rdev, asked.umask, uid, gid)
+        ident = self._ident(handle) if stat.S_IFMT(mode) in _HAVE_IDS else b""
+        names = (handle, node, asked.name)
+        op = ops.Make(*names, mode, asked.rdev, asked.umask, uid, gid, ident=ident)
         self._modify(op, partial(self._made, unique, handle, b""))
 
     def _tmpfile(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
         asked = protocol.tmpfile(body)
         handle = self._tree.new_handle()
-        op = ops.Tmpfile(handle, node, asked.mode & _PERMISSIONS, asked.umask, uid, gid)
+        mode, ident = asked.mode & _PERMISSIONS, self._ident(handle)
+        op = ops.Tmpfile(handle, node, mode, asked.umask, uid, gid, ident=ident)
         more = replies.opened(0, replies.FOPEN_KEEP_CACHE)
         self._modify(op, partial(self._made, unique, handle, more))
 
@@ -263,6 +277,10 @@ class Filesystem:
 
     def _rmdir(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
         self._modify(ops.Rmdir(node, protocol.name(body)), partial(self._done, unique))
+
+    def _ident(self, handle: int) -> bytes:
+        prefix = self._ident_prefix
+        return prefix + handle.to_bytes(6, "big") if prefix else b""
 
     def _rename(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
         self._move(unique, node, uid, gid, protocol.rename(body))

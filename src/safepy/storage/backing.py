@@ -30,8 +30,14 @@ from safepy.core.replica.ops import (
     Tmpfile,
     Write,
 )
-from safepy.storage import syscalls
-from safepy.storage.changes import Changes, Outcome, component, data_extents, failure, hidden_xattr
+from safepy.storage import idents, syscalls
+from safepy.storage.changes import (
+    Changes,
+    Outcome,
+    component,
+    failure,
+    hidden_xattr,
+)
 from safepy.storage.listing import Listing
 from safepy.storage.objects import DIRECTORY_FLAGS, Object, ObjectTable
 
@@ -94,6 +100,20 @@ class Tree:
         if path is None and self._find_name(found):
             path = self._objects.path_of(found)
         return path
+
+    def ident_of(self, handle: int) -> bytes:
+        """The id of a file or directory (protocol 4.2), b"" if it has none."""
+        found = self._objects.get(handle)
+        if found.path_only:
+            return b""
+        return idents.of(self._objects.descriptor(found))
+
+    def takes_ident(self, handle: int) -> bool:
+        """Only files and directories have ids."""
+        return not self._objects.get(handle).path_only
+
+    def inode_of(self, handle: int) -> int:
+        return self._objects.get(handle).key[1]
 
     def known_at(self, parent: int, name: bytes) -> int:
         """The handle that is known to stand there, or 0."""
@@ -226,7 +246,7 @@ class Tree:
     def contents(self, handle: int, offset: int = 0, end: int = _HIGHEST_OFFSET) -> Iterator[Write]:
         """The data of a file as operations; holes are left out."""
         fd = self._file(handle)
-        for start, length in data_extents(fd, offset, end):
+        for start, length in syscalls.data_extents(fd, offset, end):
             for at in range(start, start + length, CHUNK_BYTES):
                 size = min(CHUNK_BYTES, start + length - at)
                 yield Write(handle, at, os.pread(self._file(handle), size, at))
@@ -236,7 +256,8 @@ class Tree:
         found = self._objects.get(handle)
         status = os.fstat(self._objects.descriptor(found))
         mode = stat.S_IMODE(status.st_mode)
-        ops: list[Op] = [Tmpfile(handle, ROOT, mode, 0, status.st_uid, status.st_gid)]
+        owner, ident = (status.st_uid, status.st_gid), self.ident_of(handle)
+        ops: list[Op] = [Tmpfile(handle, ROOT, mode, 0, *owner, ident=ident)]
         ops += self.contents(handle)
         ops.append(SetAttr(handle, mode, status.st_uid, status.st_gid, status.st_size))
         for name in self.listxattr(handle):

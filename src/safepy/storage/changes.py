@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from safepy.core.replica.ops import (
@@ -18,6 +18,7 @@ from safepy.core.replica.ops import (
     Bind,
     Fallocate,
     Forget,
+    Identify,
     Link,
     Make,
     Op,
@@ -31,7 +32,7 @@ from safepy.core.replica.ops import (
     Unlink,
     Write,
 )
-from safepy.storage import syscalls
+from safepy.storage import idents, syscalls
 from safepy.storage.objects import Object, ObjectTable
 
 NAME_MAX = 255
@@ -93,6 +94,7 @@ class Changes:
             Rename: self._rename,
             SetXattr: self._set_xattr,
             RemoveXattr: self._remove_xattr,
+            Identify: self._identify,
         }
 
     # -- handles --------------------------------------------------------------------------
@@ -196,6 +198,13 @@ class Changes:
         os.removexattr(self._objects.target(self._objects.get(op.handle)), op.name)
         return None, ()
 
+    def _identify(self, op: Identify) -> Outcome:
+        found = self._objects.get(op.handle)
+        if not (found.is_regular or found.is_directory):
+            raise failure(errno.EINVAL)
+        idents.give(self._objects.descriptor(found), op.ident)
+        return None, ()
+
     def _check_xattr(self, name: bytes) -> None:
         if name.startswith(RESERVED_XATTR):
             raise failure(errno.EPERM)
@@ -222,6 +231,8 @@ class Changes:
         finally:
             os.umask(outer_umask)
         try:
+            if op.ident and kind in (stat.S_IFREG, stat.S_IFDIR):
+                idents.give(fd if fd >= 0 else b"/proc/self/fd/%d/%s" % (dir_fd, name), op.ident)
             status = _owned(fd, name, dir_fd, op.uid, op.gid)
         except (OSError, OverflowError):
             if fd >= 0:
@@ -258,6 +269,8 @@ class Changes:
         finally:
             os.umask(outer_umask)
         try:
+            if op.ident:
+                idents.give(fd, op.ident)
             status = _owned(fd, b"", dir_fd, op.uid, op.gid)
         except (OSError, OverflowError):
             os.close(fd)
@@ -381,19 +394,3 @@ def _finish_whiteout(dir_fd: int, name: bytes, uid: int, gid: int) -> None:
     """A whiteout has no handle, so no stamp: it gets the same time on both nodes, the epoch."""
     _owned(-1, name, dir_fd, uid, gid)
     os.utime(name, ns=(0, 0), dir_fd=dir_fd, follow_symlinks=False)
-
-
-def data_extents(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """(offset, length) of what is not a hole between `start` and `end`."""
-    while start < end:
-        try:
-            start = os.lseek(fd, start, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # nothing but a hole up to the end of the file
-                return
-            raise
-        if start >= end:
-            return
-        stop = min(os.lseek(fd, start, os.SEEK_HOLE), end)
-        yield start, stop - start
-        start = stop

@@ -11,6 +11,7 @@ import errno
 import os
 import resource
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 RENAME_NOREPLACE = 1
@@ -130,3 +131,19 @@ def raise_descriptor_limit(wanted: int = 1 << 17) -> int:
             continue  # not permitted to go that high; the next candidate always is
         break
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def data_extents(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """(offset, length) of what is not a hole between `start` and `end`."""
+    while start < end:
+        try:
+            start = os.lseek(fd, start, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole up to the end of the file
+                return
+            raise
+        if start >= end:
+            return
+        stop = min(os.lseek(fd, start, os.SEEK_HOLE), end)
+        yield start, stop - start
+        start = stop

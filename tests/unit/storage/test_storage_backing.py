@@ -16,6 +16,7 @@ from safepy.core.replica.ops import (
     Fallocate,
     Forget,
     Fsync,
+    Identify,
     Link,
     Make,
     RemoveXattr,
@@ -488,3 +489,47 @@ def test_openat2_never_leaves_the_directory(pair: Pair) -> None:
         os.close(syscalls.openat2(root, b".", os.O_RDONLY))
     finally:
         os.close(root)
+
+
+IDENT = bytes(range(16))
+
+
+@pytest.mark.parametrize("kind", [FILE, DIRECTORY])
+def test_a_new_object_bears_the_same_id_on_both_nodes(pair: Pair, kind: int) -> None:
+    handle = pair.here.new_handle()
+    pair.do(Make(handle, ROOT, b"new", kind | 0o400, 0, 0o077, 7, 8, ident=IDENT))
+    assert pair.here.ident_of(handle) == pair.there.ident_of(handle) == IDENT
+    assert pair.here.listxattr(handle) == []
+
+
+def test_an_older_object_gets_its_id_once_it_is_asked_for(pair: Pair) -> None:
+    handle = make(pair, b"old")
+    assert pair.here.ident_of(handle) == b""
+    pair.do(Identify(handle, IDENT))
+    assert pair.here.ident_of(handle) == pair.there.ident_of(handle) == IDENT
+
+
+def test_an_unnamed_file_keeps_its_id_on_its_way_to_a_name(pair: Pair) -> None:
+    handle = pair.here.new_handle()
+    pair.here.apply_local(Tmpfile(handle, ROOT, 0o600, 0, 0, 0, ident=IDENT))
+    for op in pair.here.describe_nameless(handle):
+        pair.there.apply(op)
+    assert pair.there.ident_of(handle) == IDENT
+
+
+def test_what_is_no_id_is_refused(pair: Pair) -> None:
+    handle = make(pair, b"file")
+    link = pair.here.new_handle()
+    pair.do(Symlink(link, ROOT, b"link", b"to", 0, 0))
+    for wrong in (Identify(handle, b"short"), Identify(link, IDENT)):
+        with pytest.raises(OSError) as refused:
+            pair.here.apply(wrong)
+        assert refused.value.errno == errno.EINVAL
+    bad = Make(99, ROOT, b"bad", FILE | 0o600, 0, 0, 0, 0, ident=b"short")
+    with pytest.raises(OSError):
+        pair.here.apply_local(bad)
+    for op in pair.here.repair(bad):
+        pair.there.apply(op)
+    assert not pair.here.known_at(ROOT, b"bad")
+    with pytest.raises(FileNotFoundError):
+        pair.here.lookup(ROOT, b"bad")
