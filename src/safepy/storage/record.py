@@ -136,7 +136,7 @@ def _unpack(data: bytes) -> _Slot | None:
         return None
     try:
         record = _DECODER.decode(body[_HEADER.size : _HEADER.size + length])
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     return _Slot(counter, record)
 

@@ -1,0 +1,119 @@
+"""S4, S16, S17, F33: any bytes at any parser are a value or its refusal, soon and in little memory.
+
+Valid inputs damaged in many ways, arbitrary bytes, and what longer coverage-guided runs have
+found (tests/fuzz/corpus).
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+sys.path.append(str(Path(__file__).parents[2] / "fuzz"))
+from fuzz_targets import TARGETS, Target, corpus, mutated, tidy
+
+from safepy.errors import PeerError
+from safepy.wire.framing import LENGTH, FrameParser
+
+#: Damaged inputs for each parser in a normal run; the seed is fixed, so a failure repeats itself.
+ROUNDS = 1500
+SEED = 20261123
+#: Far above what any of them needs, far below what a length of 4 GiB would take.
+PEAK_BYTES_MAX = 64 << 20
+ONE_INPUT_LIMIT_S = 20.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tidied() -> Iterator[None]:
+    yield
+    tidy()
+
+
+@pytest.fixture(params=TARGETS.values(), ids=TARGETS)
+def target(request: pytest.FixtureRequest) -> Target:
+    found = request.param
+    assert isinstance(found, Target)
+    return found
+
+
+def test_seeds_are_valid_and_found_inputs_are_harmless(target: Target) -> None:
+    for data in (*target.seeds, *corpus(target.name)):
+        target.run(data)
+
+
+def test_damaged_inputs_are_refused_in_little_memory(target: Target) -> None:
+    chance = random.Random(SEED)
+    pool = [*target.seeds, *corpus(target.name)]
+    tracemalloc.start()
+    try:
+        for number in range(ROUNDS):
+            data = mutated(chance.choice(pool), chance)
+            begun_s = time.monotonic()
+            try:
+                target.run(data)
+            except Exception as bug:
+                raise AssertionError(f"input {number} of {target.name}: {data[:500]!r}") from bug
+            assert time.monotonic() - begun_s < ONE_INPUT_LIMIT_S, data[:200]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < PEAK_BYTES_MAX
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.binary(max_size=600))
+def test_arbitrary_bytes_are_refused(target: Target, data: bytes) -> None:
+    target.run(data)
+    target.run(target.seeds[0][: len(data)] + data)
+
+
+@pytest.mark.parametrize("length", [0xFFFFFFFF, 0x80000000, (1 << 20) + (64 << 10) + 1])
+def test_s4_a_record_of_four_gigabytes_is_refused_at_its_length(length: int) -> None:
+    tracemalloc.start()
+    try:
+        parser = FrameParser()
+        parser.feed(LENGTH.pack(length))
+        with pytest.raises(PeerError, match="refused"):
+            parser.take()
+        parser.feed(bytes(100))
+        with pytest.raises(PeerError):  # and of no more use
+            parser.take()
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
+
+
+XML_HEADS = (b"", b"<safe ", b"<safe>", b'<safe a="', b"<safe>&", b"<cluster ", b"<cluster>")
+HEADS = {
+    "userconfig": XML_HEADS,
+    "cluster": XML_HEADS,
+    "settings": (b"", b"node: "),
+    "pattern": (b"",),
+}
+FILLINGS = (
+    *(b"a", b"<", b"<a>", b"&", b"(", b"[", b"a ", b'"', b"\n", b"- ", b"{a: ", b"&a [*a,", b"="),
+    "“".encode(),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "head"), [(n, head) for n, heads in HEADS.items() for head in heads]
+)
+@pytest.mark.parametrize("filling", FILLINGS)
+def test_s16_a_long_configuration_is_refused_in_bounded_time(
+    name: str, head: bytes, filling: bytes
+) -> None:
+    """A parser that takes the square of the length would need minutes for one of these."""
+    target = TARGETS[name]
+    for tail in (b"", b">", b" b>", b";</safe>"):
+        begun_s = time.monotonic()
+        target.run(head + filling * (100_000 // len(filling)) + tail)
+        assert time.monotonic() - begun_s < ONE_INPUT_LIMIT_S
