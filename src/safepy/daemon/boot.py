@@ -11,7 +11,8 @@ from pathlib import Path
 from safepy.config import userconfig
 from safepy.config.module import installed, is_configured
 from safepy.config.paths import ModulePaths, Paths
-from safepy.daemon.module import NOT_STARTED, trees_of
+from safepy.daemon.module import NOT_STARTED
+from safepy.daemon.plan import trees_of
 from safepy.daemon.site import replace_file
 from safepy.errors import SafekitError
 from safepy.model import Active

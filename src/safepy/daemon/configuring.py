@@ -23,8 +23,8 @@ from safepy.config.paths import ModulePaths, Paths
 from safepy.config.schema import ModuleConfig
 from safepy.config.userconfig import Parsed
 from safepy.daemon import reset
-from safepy.daemon.module import Plan, plan_module, rfs_port, trees_of
 from safepy.daemon.node import active_config
+from safepy.daemon.plan import Plan, plan_module, rfs_port, trees_of
 from safepy.daemon.scripting import environment
 from safepy.daemon.site import Site
 from safepy.errors import ConfigError, LocalFault, SafekitError

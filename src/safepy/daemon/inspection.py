@@ -90,7 +90,8 @@ class Inspection:
         """What a resynchronisation would do now. Raises LocalFault."""
         self._number += 1
         number = self._number
-        answer = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[messages.Estimated] = loop.create_future()
         self._estimates[number] = answer
         try:
             if not self._send(messages.Estimate(epoch, number)):

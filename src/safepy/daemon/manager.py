@@ -16,13 +16,14 @@ import time
 from typing import Any
 
 from safepy.config import module as folders
-from safepy.core.events import ActionRequested, FailoverSet
+from safepy.core.events import ActionRequested, FailoverSet, SyncDue
 from safepy.daemon import boot
 from safepy.daemon.clustering import Clustering
 from safepy.daemon.inspecting import Inspecting
 from safepy.daemon.installing import Installing
-from safepy.daemon.module import Module, heart_port, rfs_port
+from safepy.daemon.module import Module
 from safepy.daemon.node import Node, active_config
+from safepy.daemon.plan import heart_port, rfs_port
 from safepy.errors import RequestRefused
 from safepy.host.processes import matching, scan
 from safepy.model import Level, Snapshot, State
@@ -196,10 +197,29 @@ class ModuleManager(Installing, Clustering, Inspecting):
     ) -> None:
         """`safekit set`: `log` False suppresses (-n), True forces (-l) the history entry."""
         found = self._node.get(module)
+        if name == "rfs.syncat":
+            self._set_sync_due(found, value)
         if found.resources.set(name, value, who, log):
             level = Level.EVENT if value == "down" else Level.INFO
             found.voice.say(who, level, f"Resource {name} set to {value} by {who}")
         found.publish()
+
+    def _set_sync_due(self, module: Module, value: str) -> None:
+        """The trigger of a scheduled synchronisation by hand (reference: userconfig 19.11)."""
+        rfs, state = module.plan.config.rfs, module.look().state
+        if rfs is None or not rfs.syncat:
+            raise RequestRefused(
+                f"module {module.name} has no scheduled synchronisation",
+                "the attribute syncat of <rfs> in userconfig.xml",
+            )
+        if value not in ("up", "down"):
+            raise RequestRefused("rfs.syncat is up or down")
+        if state is State.STOP:
+            raise RequestRefused(
+                f"module {module.name} is STOP: nothing can be synchronised",
+                f"safekit start -m {module.name}",
+            )
+        module.post(SyncDue(value == "up"))
 
     async def record_command(self, module: str, pid: int, arguments: list[str]) -> int:
         """A START line of the node's command log; returns a number for `record_command_end`."""

@@ -5,93 +5,38 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from safepy.config.paths import ModulePaths
-from safepy.config.schema import Cluster, ModuleConfig
+from safepy.config.schema import Cluster
 from safepy.core import machine, status
-from safepy.core.events import Event, Tick
+from safepy.core.events import Event, SyncDue, Tick
 from safepy.core.state import Lane as CoreLane
 from safepy.core.state import Params
 from safepy.daemon.beats import Beats
 from safepy.daemon.executor import Executor, Parts
+from safepy.daemon.figures import Figures
 from safepy.daemon.logs import Voice
+from safepy.daemon.plan import Plan, trees_of, worker_plan
 from safepy.daemon.runtime import Runtime
+from safepy.daemon.scheduling import Scheduler
 from safepy.daemon.scripting import ModuleScripts
-from safepy.daemon.site import Site, resolve
-from safepy.daemon.trees import Tree, Trees
+from safepy.daemon.site import Site
 from safepy.daemon.watching import Watching
 from safepy.daemon.worker_link import WorkerLink, WorkerPlan
 from safepy.errors import LocalFault, ScriptError
 from safepy.host.clock import Clock
 from safepy.host.scripts import ScriptRunner
 from safepy.model import Active, Level, Record, Snapshot, State
-from safepy.net.lanes import LaneEnds
 from safepy.storage.modulelog import ModuleLog
 from safepy.storage.record import RecordFile
 from safepy.storage.resources import Resources
 from safepy.wire.heartbeat import Opener, Sealer
-from safepy.wire.secure import module_key
-from safepy.worker import messages
 
-#: Ports (reference 2.2).
-HEART_PORT = 8888
-RFS_PORT = 5600
-RFS_PORT_STEP = 4
 #: A resource: the boot id in which the module was started, or "no".
 STARTED = "heart.started"
 NOT_STARTED = "no"
 #: Classes of resources that this run has to test anew.
 TESTED = ("heartbeat", "heartbeatlocaladdr", "proc")
-WORKER_ARGV = (sys.executable, "-m", "safepy.worker")
-
-
-def heart_port(module_id: int) -> int:
-    return HEART_PORT + module_id - 1
-
-
-def rfs_port(module_id: int) -> int:
-    return RFS_PORT + (module_id - 1) * RFS_PORT_STEP
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a module is made from: its configuration, checked and resolved."""
-
-    paths: ModulePaths
-    module_id: int
-    config: ModuleConfig
-    node: str
-    peer: str
-    #: One for each heartbeat, in the configuration's order, addresses resolved.
-    lanes: tuple[LaneEnds, ...]
-    flow_local: str
-    flow_peer: str
-
-    @property
-    def name(self) -> str:
-        return self.paths.name
-
-
-def plan_module(
-    paths: ModulePaths, module_id: int, config: ModuleConfig, cluster: Cluster, node: str, peer: str
-) -> Plan:
-    """Raises ConfigError for a name that cannot be resolved. Blocks for names."""
-    flow_local, flow_peer = _ends(cluster, config.flow_lan, node, peer)
-    lanes = []
-    for beat in config.heartbeats:
-        local, remote = _ends(cluster, beat.lan, node, peer)
-        lanes.append(LaneEnds(beat.ident, local, remote, heart_port(module_id)))
-    return Plan(paths, module_id, config, node, peer, tuple(lanes), flow_local, flow_peer)
-
-
-def _ends(cluster: Cluster, lan_name: str, node: str, peer: str) -> tuple[str, str]:
-    lan = cluster.lan(lan_name)
-    mine, theirs = (None, None) if lan is None else (lan.node(node), lan.node(peer))
-    assert mine is not None and theirs is not None, "check_against has looked"
-    return resolve(mine.local), resolve(theirs.addr)
 
 
 class Module:
@@ -134,10 +79,14 @@ class Module:
         )
         self.trees = trees_of(paths, config)
         self.worker: WorkerLink | None = None
+        self.figures = Figures(self.resources)
         if self.trees is not None:
+            self.figures.begin()
             self.worker = WorkerLink(
                 self.name, self._worker_plan, self.voice, self.post, self._worker_alive
             )
+        syncat = "" if config.rfs is None else config.rfs.syncat
+        self._scheduler = Scheduler(syncat, self._sync_due)
         self.parts = Parts(
             module=self.name,
             voice=self.voice,
@@ -169,6 +118,7 @@ class Module:
                     ("executor", self._executor.run()),
                     ("heartbeats", self.beats.run()),
                     ("errd", self.errd.run()),
+                    ("syncat", self._scheduler.run()),
                     ("heart", self._runtime.run()),
                 ):
                     tasks.create_task(work, name=f"{self.name} {what}")
@@ -299,7 +249,7 @@ class Module:
 
     def _params(self, cluster: Cluster) -> Params:
         config = self.plan.config
-        user = config.user
+        user, rfs = config.user, config.rfs
         return Params(
             module=self.name,
             node=self.plan.node,
@@ -317,56 +267,30 @@ class Module:
             nicestop_s=300.0 if user is None else user.nicestoptimeout_s,
             forcestop_s=300.0 if user is None else user.forcestoptimeout_s,
             errd_classes=frozenset(proc.checker_class for proc in config.errd.procs),
+            syncdelta_s=0.0 if rfs is None else rfs.syncdelta_s,
+            syncat=rfs is not None and bool(rfs.syncat),
+            callbacks=rfs is not None and rfs.callbacks,
             config_digest=config.digest,
             wall_offset_s=self._clock.wall() - self._clock.boottime(),
         )
 
     def _worker_plan(self) -> WorkerPlan:
-        config, paths = self.plan.config, self.plan.paths
-        rfs, trees = config.rfs, self.trees
-        assert rfs is not None and trees is not None, "only modules with <rfs> have a worker"
+        assert self.trees is not None, "only modules with <rfs> have a worker"
         _, key = self._site.require()
-        port = rfs_port(self.plan.module_id)
-        detection_s = max(beat.timeout_s for beat in config.heartbeats)
-        return WorkerPlan(
-            argv=WORKER_ARGV,
-            pid_path=str(paths.state_dir / "worker.pid"),
-            silence_s=detection_s / 3,
-            setup=messages.Setup(
-                step_id=0,
-                module=self.name,
-                node=self.plan.node,
-                peer=self.plan.peer,
-                key=module_key(key, self.name).hex(),
-                listen=(self.plan.flow_local, port),
-                dial=(self.plan.flow_peer, port),
-                paths=[tree.directory for tree in trees.trees],
-                doors=[tree.door for tree in trees.trees],
-                acknowledge_on=rfs.acknowledge_on,
-                acl=rfs.acl,
-                transfers=rfs.transfers,
-                locktimeout_s=rfs.locktimeout_s,
-                sendtimeout_s=rfs.sendtimeout_s,
-                keep_dir=str(paths.kept),
-            ),
-        )
+        return worker_plan(self.plan, self.trees, key)
+
+    def _sync_due(self) -> None:
+        if self.snapshot.state is not State.STOP:
+            self.voice.say("heart", Level.EVENT, "The scheduled synchronisation is due (syncat)")
+            self.post(SyncDue(True))
 
     def _worker_alive(self) -> None:
         """Progress is shown as it is heard: at most once a second."""
         assert self.worker is not None
+        worker, now_s = self.worker, self._clock.monotonic()
+        self.figures.heard(worker.alive, worker.progress, now_s)
         if self.worker.progress != self.snapshot.progress:
             self.publish()
-
-
-def trees_of(paths: ModulePaths, config: ModuleConfig) -> Trees | None:
-    """The replicated directories of a configuration; None without `<rfs>`."""
-    if config.rfs is None:
-        return None
-    trees: Sequence[Tree] = [
-        Tree(entry.dir, str(paths.door(number)), entry.tocheck)
-        for number, entry in enumerate(config.rfs.replicated)
-    ]
-    return Trees(paths.name, trees, str(paths.state_dir / "tree-id"))
 
 
 def identified(record: Record, cluster_id: str, plan: Plan) -> Record:

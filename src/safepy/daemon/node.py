@@ -13,7 +13,8 @@ from safepy.config.paths import ModulePaths, Paths
 from safepy.config.schema import ModuleConfig
 from safepy.core.events import ActionRequested
 from safepy.daemon import boot, reset, site
-from safepy.daemon.module import Module, boot_id, plan_module
+from safepy.daemon.module import Module, boot_id
+from safepy.daemon.plan import plan_module
 from safepy.daemon.site import Site
 from safepy.errors import LocalFault, RequestRefused, SafekitError
 from safepy.host.clock import Clock, SystemClock

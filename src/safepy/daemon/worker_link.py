@@ -191,6 +191,8 @@ class WorkerLink:
     def _died(self, reason: str) -> None:
         self._handle = None
         self.progress = None
+        self.alive = messages.Alive(False, 0, 0, 0)
+        self._on_alive()
         self.inspection.worker_gone(reason)
         pending, self._pending = self._pending, {}
         for answer in pending.values():

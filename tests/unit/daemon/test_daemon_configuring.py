@@ -13,7 +13,7 @@ from safepy.config import userconfig
 from safepy.config.paths import ModulePaths, Paths
 from safepy.config.settings import Settings
 from safepy.daemon import configuring, reset
-from safepy.daemon.module import heart_port, rfs_port
+from safepy.daemon.plan import heart_port, rfs_port
 from safepy.daemon.site import Site
 from safepy.errors import ConfigError, PackageError, SafekitError
 from safepy.model import Disk, Record
