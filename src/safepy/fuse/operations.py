@@ -20,7 +20,7 @@ from collections.abc import Callable
 from functools import partial
 
 from safepy.core.replica import ops
-from safepy.fuse import protocol, replies
+from safepy.fuse import callers, protocol, replies
 from safepy.fuse.inodes import Directories, Lookups
 from safepy.fuse.interfaces import Answer, Modifier, Reader, Tree
 from safepy.fuse.opcodes import OPCODES, Opcode
@@ -38,6 +38,9 @@ _PERMISSIONS = 0o7777
 _HAVE_IDS = frozenset({stat.S_IFREG, stat.S_IFDIR})
 _HIDDEN_XATTR = b"trusted.safekit"
 _ACL_XATTR = b"system.posix_acl_"
+#: A file without a label has EOPNOTSUPP: `ls -l` then asks for no other file's, of which none
+#: could be kept by the kernel. (Where SELinux runs, the kernel does not ask us at all.)
+_LABEL_XATTR = b"security.selinux"
 _RENAME_WHITEOUT = 4
 
 #: Names that are looked up in one turn: so much of a reply, whatever the caller has room for.
@@ -96,11 +99,14 @@ class Filesystem:
 
     def _write(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
         offset, data, flags = protocol.write(body)
-        if flags & protocol.WRITE_KILL_SUIDGID and node in self._set_id:
+        if not flags & protocol.WRITE_KILL_SUIDGID or node not in self._set_id:
+            self._modify(ops.Write(node, offset, data), partial(self._wrote, unique))
+        elif self._strangers_mode(node, gid) is None:
             op = ops.Write(node, offset, data, kill_priv=True)
             self._modify(op, partial(self._wrote_and_killed, unique, node))
         else:
-            self._modify(ops.Write(node, offset, data), partial(self._wrote, unique))
+            op = ops.Write(node, offset, data)
+            self._kill_first(unique, node, gid, op, partial(self._wrote, unique))
 
     def _wrote(self, unique: int, number: int, count: object) -> None:
         if number:
@@ -140,9 +146,12 @@ class Filesystem:
         done = partial(self._done, unique)
         if uid == 0 or node not in self._set_id:
             self._modify(op, done)
-            return
+        else:  # the request has no flag for it, but an ordinary user's fallocate clears the bits
+            self._kill_first(unique, node, gid, op, done)
 
-        # The request has no flag for it, but an ordinary user's fallocate clears set-id bits.
+    def _kill_first(self, unique: int, node: int, gid: int, op: ops.Op, done: Answer) -> None:
+        """Set-id bits and capabilities go, then `op` is carried out."""
+
         def killed(number: int, _: object) -> None:
             self._send(replies.attributes_changed(node))
             if number:
@@ -150,7 +159,16 @@ class Filesystem:
             else:
                 self._start(op, done)
 
-        self._modify(ops.SetAttr(node, kill_priv=True), killed)
+        mode = self._strangers_mode(node, gid)
+        self._modify(ops.SetAttr(node, mode, kill_priv=True), killed)
+
+    def _strangers_mode(self, node: int, gid: int) -> int | None:
+        """See `callers.mode_after_strangers_write`; None also if the caller is none."""
+        st = self._tree.stat(node)
+        mode = callers.mode_after_strangers_write(st)
+        if mode is None or callers.is_member(self._session.caller()[1], gid, st.st_gid):
+            return None
+        return mode
 
     def _fsync(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
         self._modify(ops.Fsync(node, protocol.fsync(body)), partial(self._done, unique))
@@ -178,15 +196,19 @@ class Filesystem:
             now_ns = time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
             atime_ns = now_ns if valid & protocol.FATTR_ATIME_NOW else atime_ns
             mtime_ns = now_ns if valid & protocol.FATTR_MTIME_NOW else mtime_ns
+        mode = asked.mode & _PERMISSIONS if valid & protocol.FATTR_MODE else None
+        kill = bool(valid & protocol.FATTR_KILL_SUIDGID)
+        if kill and mode is None and node in self._set_id:
+            mode = self._strangers_mode(node, gid)
         op = ops.SetAttr(
             node,
-            mode=asked.mode & _PERMISSIONS if valid & protocol.FATTR_MODE else None,
+            mode=mode,
             uid=asked.uid if valid & protocol.FATTR_UID else None,
             gid=asked.gid if valid & protocol.FATTR_GID else None,
             size=asked.size if valid & protocol.FATTR_SIZE else None,
             atime_ns=atime_ns if valid & protocol.FATTR_ATIME else None,
             mtime_ns=mtime_ns if valid & protocol.FATTR_MTIME else None,
-            kill_priv=bool(valid & protocol.FATTR_KILL_SUIDGID),
+            kill_priv=kill,
         )
         self._modify(op, partial(self._attributes_set, unique, node))
 
@@ -259,6 +281,10 @@ class Filesystem:
         more = replies.opened(0, replies.FOPEN_KEEP_CACHE)
         self._modify(op, partial(self._made, unique, handle, more))
 
+    def _ident(self, handle: int) -> bytes:
+        prefix = self._ident_prefix
+        return prefix + handle.to_bytes(6, "big") if prefix else b""
+
     def _symlink(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
         name, target = protocol.symlink(body)
         handle = self._tree.new_handle()
@@ -277,10 +303,6 @@ class Filesystem:
 
     def _rmdir(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
         self._modify(ops.Rmdir(node, protocol.name(body)), partial(self._done, unique))
-
-    def _ident(self, handle: int) -> bytes:
-        prefix = self._ident_prefix
-        return prefix + handle.to_bytes(6, "big") if prefix else b""
 
     def _rename(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
         self._move(unique, node, uid, gid, protocol.rename(body))
@@ -318,7 +340,8 @@ class Filesystem:
 
     def _opendir(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
         number = self._directories.open()
-        if not self._session.reply(unique, replies.opened(number, 0)):
+        flags = replies.FOPEN_KEEP_CACHE | replies.FOPEN_CACHE_DIR
+        if not self._session.reply(unique, replies.opened(number, flags)):
             self._directories.close(number)
 
     def _readdir(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
@@ -356,7 +379,14 @@ class Filesystem:
     def _getxattr(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
         room, name = protocol.getxattr(body)
         self._check_xattr(name, errno.ENODATA)
-        self._give(unique, room, self._tree.getxattr(node, name))
+        try:
+            value = self._tree.getxattr(node, name)
+        except OSError as error:
+            if error.errno != errno.ENODATA or name != _LABEL_XATTR:
+                raise
+            self._fail(unique, errno.EOPNOTSUPP)
+        else:
+            self._give(unique, room, value)
 
     def _listxattr(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
         room = protocol.listxattr(body)

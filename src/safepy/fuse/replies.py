@@ -41,6 +41,8 @@ _PADDING = tuple(bytes(-length % 8) for length in range(8))
 DirEntry = tuple[bytes, int, int, int]
 
 FOPEN_KEEP_CACHE = 1 << 1
+#: Of a directory: the kernel keeps the entries, until it changes the directory by itself.
+FOPEN_CACHE_DIR = 1 << 3
 
 
 def header(unique: int, body_bytes: int) -> bytes:
