@@ -1,8 +1,8 @@
 """The encrypted TCP stream to the other node's worker, on the worker's loop.
 
 One side listens, the other dials (`net/dialing.py` holds the handshakes). What is sent during a
-turn of the loop leaves at its end in as few records as possible. `net/blocking.py` is the same
-stream for threads.
+turn of the loop leaves at its end in few records, or earlier when some messages have gathered: the
+other node works on these while the turn goes on. `net/blocking.py` is the same stream for threads.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ USER_TIMEOUT_MS = 5_000
 #: More than the window of the protocol above (64 MiB of data), so that it never gets there.
 MAX_BUFFERED_BYTES = 96 << 20
 _RECEIVE_BYTES = 256 << 10
+#: So many messages are worth a record, and a system call, of their own. Measured with 16 writers
+#: and both nodes on one machine: 23,800 writes/s with all of a turn at its end, 30,800 so.
+GATHERED_MESSAGES = 4
 #: Records received in one turn: other descriptors get their turn too.
 _RECEIVES_A_TURN = 4
 
@@ -90,7 +93,8 @@ class SecureStream:
         return len(self._unsent) + self._messages_bytes
 
     def send(self, message: bytes) -> None:
-        """Queue one message, at most MAX_MESSAGE_BYTES; it leaves at the end of the turn.
+        """Queue one message, at most MAX_MESSAGE_BYTES; it leaves at the end of the turn, or
+        with the next ones.
 
         Nothing happens on a closed stream. One whose buffer is full is closed (`on_closed` in a
         later turn): the window of the protocol above must keep it from happening.
@@ -105,6 +109,8 @@ class SecureStream:
         self._messages_bytes += len(message) + 4
         if self.buffered_bytes > self._max_buffered_bytes:
             self._loop.post(lambda: self._fail("send buffer full"))
+        elif len(self._messages) >= GATHERED_MESSAGES:
+            self.flush()
 
     def flush(self) -> None:
         """Send now what the turn's end would."""
