@@ -74,7 +74,7 @@ class ObjectTable:
         self._by_key: dict[tuple[int, int], Object] = {}
         self._closable: dict[Object, None] = {}
         self.generation = 0
-        self._next_handle = ROOT + 1
+        self.next_handle = ROOT + 1
         status = os.fstat(root_fd)
         self.root = Object((status.st_dev, status.st_ino), stat.S_IFDIR)
         self.root.fd = root_fd
@@ -89,8 +89,8 @@ class ObjectTable:
         return sum(1 for found in self._by_key.values() if found.fd >= 0)
 
     def new_handle(self) -> int:
-        handle = self._next_handle
-        self._next_handle += 1
+        handle = self.next_handle
+        self.next_handle += 1
         return handle
 
     def get(self, handle: int) -> Object:
@@ -117,8 +117,8 @@ class ObjectTable:
             self._by_handle.pop(found.handle, None)
         self._by_handle[handle] = found
         found.handle = handle
-        if handle >= self._next_handle:
-            self._next_handle = handle + 1
+        if handle >= self.next_handle:
+            self.next_handle = handle + 1
 
     def enter(
         self, parent: Object, name: bytes, status: os.stat_result, new: bool = False

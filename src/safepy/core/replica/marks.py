@@ -126,8 +126,8 @@ class Marks:
     ) -> None:
         """What stood at `old` stands at `new` now, with its marks. `exchanged`: and the other way
         round; else nothing that is known stands at `old`. Only a `directory` has marks below."""
-        there = self._lift(old, directory)
-        here = self._lift(new, directory) if exchanged else None
+        there = self.lifted(old, directory)
+        here = self.lifted(new, directory) if exchanged else None
         self._drop(new, there)
         self.add_walk(new)
         if here is None:
@@ -135,6 +135,33 @@ class Marks:
         else:
             self._drop(old, here)
             self.add_walk(old)
+
+    def lifted(self, path: bytes, directory: bool) -> dict[bytes, Mark]:
+        """Take the marks of `path` and below out, by what follows `path` in their names. What
+        is below something FULL is FULL."""
+        if self._covered(path):  # all of it; what is listed below FULL says nothing more
+            self._full.discard(path)
+            return {b"": FULL}
+        lifted: dict[bytes, Mark] = {}
+        below = path + b"/"
+        for kept in (self._full, self._walk):
+            names = [path] if path in kept else []
+            if directory:
+                names += [each for each in kept if each.startswith(below)]
+            for each in names:
+                kept.remove(each)
+                lifted[each[len(path) :]] = FULL if kept is self._full else WALK
+        names = [path] if path in self._parts else []
+        if directory:
+            names += [each for each in self._parts if each.startswith(below)]
+        for each in names:
+            walked = lifted.get(each[len(path) :], Mark()).walk
+            lifted[each[len(path) :]] = Mark(extents=tuple(self._parts.pop(each)), walk=walked)
+        return lifted
+
+    def has_content(self, path: bytes) -> bool:
+        """Whether content of the file at `path` is marked, whole or in part."""
+        return self._covered(path) or bool(self._parts.get(path))
 
     def marks(self) -> dict[bytes, Mark]:
         """All marks by path, none below a FULL one."""
@@ -167,28 +194,6 @@ class Marks:
 
     def _clear(self) -> None:
         self._full, self._walk, self._parts = set(), set(), {}
-
-    def _lift(self, path: bytes, directory: bool) -> dict[bytes, Mark]:
-        """Take the marks of `path` and below out, by what follows `path` in their names."""
-        if self._covered(path):  # all of it; what is listed below FULL says nothing more
-            self._full.discard(path)
-            return {b"": FULL}
-        lifted: dict[bytes, Mark] = {}
-        below = path + b"/"
-        for kept in (self._full, self._walk):
-            names = [path] if path in kept else []
-            if directory:
-                names += [each for each in kept if each.startswith(below)]
-            for each in names:
-                kept.remove(each)
-                lifted[each[len(path) :]] = FULL if kept is self._full else WALK
-        names = [path] if path in self._parts else []
-        if directory:
-            names += [each for each in self._parts if each.startswith(below)]
-        for each in names:
-            walked = lifted.get(each[len(path) :], Mark()).walk
-            lifted[each[len(path) :]] = Mark(extents=tuple(self._parts.pop(each)), walk=walked)
-        return lifted
 
     def _drop(self, path: bytes, lifted: Mapping[bytes, Mark]) -> None:
         self.put_back({path + rest: mark for rest, mark in lifted.items()})
