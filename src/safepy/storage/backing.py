@@ -74,6 +74,11 @@ class Tree:
         """A number never used before in this tree, for an object about to be created."""
         return self._objects.new_handle()
 
+    @property
+    def next_handle(self) -> int:
+        """Every handle that is new from now on is at least this."""
+        return self._objects.next_handle
+
     def release(self, handle: int) -> None:
         """Nobody uses this handle any more; unknown ones do not matter."""
         self._objects.release(handle)
