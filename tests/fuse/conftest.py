@@ -15,6 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+sys.path.append(str(Path(__file__).parent / "posix"))
+
+from cases import Sides
 from worker_pair import Pair
 
 from safepy.host import mounts
@@ -118,6 +122,20 @@ def root(request: pytest.FixtureRequest) -> Iterator[Path]:
         yield base
     finally:
         shutil.rmtree(base)
+
+
+@pytest.fixture(scope="session")
+def sides() -> Iterator[Sides]:
+    """A mount and a plain directory for `posix/`, the same ones for all of its cases."""
+    served = Served(_base(), acl=True)
+    beneath = _base()
+    try:
+        served.cover()
+        served.start()
+        yield Sides(beneath, served.directory)
+    finally:
+        served.clean()
+        shutil.rmtree(beneath)
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -25,19 +24,17 @@ from safepy.fuse.inodes import Directories, Lookups
 from safepy.fuse.interfaces import Answer, Modifier, Reader, Tree
 from safepy.fuse.opcodes import OPCODES, Opcode
 from safepy.fuse.session import Session
+from safepy.fuse.stamps import StampClock
 from safepy.fuse.waiting import Waiting
 
 _Action = Callable[[int, int, int, int, memoryview], None]
-
-#: The clock that the kernel stamps files with: a finer one would make "now" lie ahead of the
-#: time stamp of a write that comes later.
-_CLOCK_REALTIME_COARSE = 5
 
 _SET_ID = stat.S_ISUID | stat.S_ISGID
 _PERMISSIONS = 0o7777
 _HAVE_IDS = frozenset({stat.S_IFREG, stat.S_IFDIR})
 _HIDDEN_XATTR = b"trusted.safekit"
 _ACL_XATTR = b"system.posix_acl_"
+_TRUSTED_XATTR = b"trusted."
 #: A file without a label has EOPNOTSUPP: `ls -l` then asks for no other file's, of which none
 #: could be kept by the kernel. (Where SELinux runs, the kernel does not ask us at all.)
 _LABEL_XATTR = b"security.selinux"
@@ -73,6 +70,7 @@ class Filesystem:
         #: To be called now and then: frees programs that are being killed.
         self.end_killed = self._waiting.end_killed
         self._lookups = Lookups(tree.release)
+        self._clock = StampClock()
         self._directories = Directories(tree.open_directory)
         # Nodes that the kernel may hold set-id bits of. Only for these is it worth looking when
         # a write of an ordinary user says that the bits go.
@@ -184,6 +182,7 @@ class Filesystem:
     def _setattr(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
         asked = protocol.setattr_(body)
         valid = asked.valid
+        kill = bool(valid & protocol.FATTR_KILL_SUIDGID)
         if not valid & protocol.FATTR_ANY and uid and node in self._set_id:
             # chown(-1, -1), or the kernel before a write that drops the bits, which says so by
             # itself. A chown may drop them for the owner alone.
@@ -191,13 +190,13 @@ class Filesystem:
             if uid != st.st_uid:
                 self._attributes(unique, node, st)
                 return
+            kill = True
         atime_ns, mtime_ns = asked.atime_ns, asked.mtime_ns
         if valid & (protocol.FATTR_ATIME_NOW | protocol.FATTR_MTIME_NOW):
-            now_ns = time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
+            now_ns = self._clock.now_ns()
             atime_ns = now_ns if valid & protocol.FATTR_ATIME_NOW else atime_ns
             mtime_ns = now_ns if valid & protocol.FATTR_MTIME_NOW else mtime_ns
         mode = asked.mode & _PERMISSIONS if valid & protocol.FATTR_MODE else None
-        kill = bool(valid & protocol.FATTR_KILL_SUIDGID)
         if kill and mode is None and node in self._set_id:
             mode = self._strangers_mode(node, gid)
         op = ops.SetAttr(
@@ -390,7 +389,7 @@ class Filesystem:
 
     def _listxattr(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
         room = protocol.listxattr(body)
-        names = [name for name in self._tree.listxattr(node) if not self._is_hidden(name)]
+        names = [name for name in self._tree.listxattr(node) if not self._is_hidden(name, uid)]
         self._give(unique, room, b"".join(name + b"\0" for name in names))
 
     def _setxattr(self, unique: int, node: int, uid: int, gid: int, body: memoryview) -> None:
@@ -404,9 +403,14 @@ class Filesystem:
         self._check_xattr(name, errno.ENODATA)
         self._modify(ops.RemoveXattr(node, name), partial(self._done, unique))
 
-    def _is_hidden(self, name: bytes) -> bool:
-        hidden = _HIDDEN_XATTR if self._session.acl else (_HIDDEN_XATTR, _ACL_XATTR)
-        return name.startswith(hidden)
+    def _is_hidden(self, name: bytes, uid: int) -> bool:
+        # What is trusted is listed for administrators only; the kernel asks us who that is.
+        hidden = [_HIDDEN_XATTR]
+        if not self._session.acl:
+            hidden.append(_ACL_XATTR)
+        if uid:
+            hidden.append(_TRUSTED_XATTR)
+        return name.startswith(tuple(hidden))
 
     def _check_xattr(self, name: bytes, hidden: int) -> None:
         """Ours do not exist for others (S10); ACLs do not exist unless they are enforced."""
