@@ -57,7 +57,8 @@ class Arbitration:
     `required`: at most two, and all of them must agree; empty means E6. `guarded` is the node
     that has the hardware watchdog, `watchdog_s` its time-out: only the other node can take its
     silence for a reset, so with a watchdog alone the guarded node never serves alone.
-    `freeze_limit_s`: how long a PRIM stays frozen and asks before it gives up.
+    `freeze_limit_s`: how long a PRIM stays frozen and asks, once the other node is lost, before
+    it gives up; the wait for a watchdog comes on top of it.
     """
 
     required: tuple[Arbiter, ...] = ()
@@ -71,6 +72,17 @@ class Arbitration:
         if Arbiter.WATCHDOG in self.required and not (self.guarded and self.watchdog_s > 0):
             raise ValueError("a watchdog needs the node it guards and its time-out")
         object.__setattr__(self, "required", tuple(sorted(self.required, key=ORDER.index)))
+
+    def watchdog_wait_s(self, detection_s: float) -> float:
+        """How long after its loss the guarded node counts as reset: it stops feeding at the latest
+        a detection time later (it may have heard us a little longer than we heard it)."""
+        return detection_s + self.watchdog_s + WATCHDOG_MARGIN_S
+
+    def patience_s(self, detection_s: float) -> float:
+        """How long a node asks, once the other one is lost, before it gives up."""
+        if Arbiter.WATCHDOG not in self.required:
+            return self.freeze_limit_s
+        return self.freeze_limit_s + self.watchdog_wait_s(detection_s)
 
     @property
     def sound(self) -> bool:

@@ -71,7 +71,7 @@ class Situation:
     serves (a few pulses). `wish` is start, prim, primforce, second or secondforce. `recent`: an
     operator consented to lead with data as young as these. `uncertain`: the peer has just
     restarted, what is believed of it may be old. `witness`: there is one that may be asked (E2),
-    `granted` and `refusal` are what it said.
+    `granted` and `refusal` are what it said. `fresh`: the peer spoke since this node last served.
     """
 
     record: Record
@@ -86,6 +86,7 @@ class Situation:
     uncertain: bool = False
     witness: bool = False
     granted: bool = False
+    fresh: bool = True
     refusal: str = ""
     recent: bool = False
 
@@ -288,9 +289,13 @@ def _meet(s: Situation, peer: PeerView) -> Decision:
         return Decision(Verdict.WAIT, row, meeting.sentence, blocked=True, remedy="prim")
     stopped = peer.state is State.STOP
     if meeting.source:
+        # What is believed of it may be older than its adoption of what we sent it last.
+        settled = s.fresh and (stopped or (peer.state is State.WAIT and peer.ready_to_follow))
         known_behind = _alone_by_own_record(s.record) and (row in ("D7", "D8") or stopped)
         if peer.record.disk is not Disk.UPTODATE or known_behind:
             own = _alone_by_own_record(s.record)
+            if not own and not settled:
+                return Decision(Verdict.WAIT, row, "the other node is starting or stopping")
             return Decision(
                 Verdict.LEAD, "E0" if own else "E1", meeting.sentence, same_generation=own
             )

@@ -142,7 +142,6 @@ def next_moment(s: ModuleState) -> float:
     moments.append(s.links.observing_since + 4 * s.params.pulse_s)
     if s.link in FROZEN or s.link is Link.JOINING:
         moments.append(s.link_until)
-        moments.append(s.frozen_since + s.params.arbitration.freeze_limit_s)
     if s.inquiry is not None:
         moments.append(s.inquiry.ask_at)
     moments.append(s.pair_after)

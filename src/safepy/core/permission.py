@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from safepy.model import Active
 
 from . import commands
-from .arbitration import WATCHDOG_MARGIN_S, Arbiter
+from .arbitration import Arbiter
 from .events import StepDone, WitnessAnswered
 from .state import Inquiry, ModuleState
 
@@ -80,7 +80,9 @@ def given_up(t: Turn) -> bool:
     inquiry = t.s.inquiry
     if inquiry is None:
         return False
-    return inquiry.final or t.now >= inquiry.since + t.s.params.arbitration.freeze_limit_s
+    params = t.s.params
+    limit_s = params.arbitration.patience_s(params.detection_s)
+    return inquiry.final or t.now >= inquiry.since + limit_s
 
 
 def tell_witness(t: Turn) -> None:
@@ -124,10 +126,8 @@ def pursue(t: Turn, arbiters: tuple[Arbiter, ...]) -> bool:
 
 
 def _watchdog(t: Turn, inquiry: Inquiry) -> bool:
-    """The guarded node stops feeding at the latest a detection time after we lost it (it may have
-    heard us a little longer than we heard it), and is reset a time-out later."""
     params = t.s.params
-    until = inquiry.since + params.detection_s + params.arbitration.watchdog_s + WATCHDOG_MARGIN_S
+    until = inquiry.since + params.arbitration.watchdog_wait_s(params.detection_s)
     if t.now < until:
         t.s.inquiry = replace(
             inquiry, ask_at=until, refusal="the watchdog of the other node has not reset it yet"

@@ -63,6 +63,8 @@ def open_gate(t: Turn) -> None:
 def shut(t: Turn) -> None:
     """This node serves no more; whatever the link was waiting for is void."""
     s = t.s
+    if s.serving:
+        s.served_until = t.now
     s.serving = False
     s.gate = Gate.CLOSED
     s.link = Link.SOLO
@@ -83,7 +85,7 @@ def step_aside(t: Turn, cause: Cause, outdated: bool = True, target: State = Sta
     unanswered = t.frozen
     if unanswered:
         # Nothing was acknowledged under the claim: the old generation is the truth.
-        t.want(records.unclaim(s.wanted))
+        t.want(t.unclaimed)
     shut(t)
     s.app_ready = False
     if s.phase is Phase.STOPPING:
@@ -164,7 +166,7 @@ def _overtaken(t: Turn, view: PeerView) -> bool:
     if not s.params.has_rfs:
         return False
     if t.frozen:
-        return view.serving or reunion.behind(records.unclaim(s.wanted), view)
+        return view.serving or reunion.behind(t.unclaimed, view)
     return s.link in BOUND and reunion.behind(s.wanted, view)
 
 
@@ -173,7 +175,8 @@ def _gives_up(t: Turn) -> bool:
     permission cannot be recorded (F47). What is held fails, the application stops. The other
     node's copy may be the better one, and so may ours: neither is called outdated (K9)."""
     s = t.s
-    limit_s = s.params.arbitration.freeze_limit_s
+    detection_s = s.params.detection_s
+    limit_s = detection_s + s.params.arbitration.patience_s(detection_s)
     if s.record_broken and s.link in (Link.CLAIMING, Link.CONFIRMING, Link.RECORDING):
         why = "the generation record cannot be written"
     elif s.link is Link.ASKING and t.now >= s.frozen_since + limit_s:

@@ -215,6 +215,9 @@ class ModuleState:
     #: The evidence that allowed this node to serve alone (protocol 7); "" while paired.
     evidence: str = ""
     inquiry: Inquiry | None = None
+    #: When this node last stopped serving: what the peer said before it may be outdated by an
+    #: adoption of what we sent.
+    served_until: float = float("-inf")
     #: When the secondary was lost and writes were held.
     frozen_since: float = 0.0
     #: Losses of the secondary within `pairing.FLAPPING_S`, and no follower before this moment.

@@ -74,7 +74,7 @@ def worker_died(t: Turn, reason: str) -> None:
         return
     if s.serving:
         if t.frozen:
-            t.want(records.unclaim(s.wanted))
+            t.want(t.unclaimed)
         state = s.state
         serving.shut(t)
         s.app_ready = False

@@ -177,6 +177,12 @@ class Turn:
         return self.s.link in FROZEN
 
     @property
+    def unclaimed(self) -> Record:
+        """The record without the claim of a frozen node; it may never have been written (F47)."""
+        s = self.s
+        return records.unclaim(s.wanted) if s.wanted.epoch >= s.claim_epoch else s.wanted
+
+    @property
     def epoch(self) -> int:
         """The epoch in which the worker is addressed: the one that is durable."""
         return self.s.record.epoch
@@ -198,6 +204,7 @@ class Turn:
             witness=permission.may_ask_in_wait(s),
             granted=permission.granted_in_wait(s),
             refusal=permission.refusal(s),
+            fresh=self.heard_at >= s.served_until,
             recent=self.recent,
         )
 
