@@ -6,7 +6,11 @@ import socket
 import stat
 import threading
 
+from safepy.core.replica.exclusion import Exclusion
 from safepy.core.replica.marks import FULL, Marks
+from safepy.dataplane.resync.intake import Receiver
+from safepy.dataplane.resync.moves import Moves
+from safepy.dataplane.resync.scope import Scope
 from safepy.dataplane.resync.source import Source
 from safepy.dataplane.resync.target import Target
 from safepy.errors import SafekitError
@@ -80,13 +84,25 @@ def full_marks():
 class Lab:
     """One source and its targets; `keep_aside` as the target's node would have it."""
 
-    def __init__(self, left, right, streams=3, keep_aside=None, acl=True, on_progress=None):
+    def __init__(
+        self, left, right, streams=3, keep_aside=None, acl=True, on_progress=None,
+        suspects=(), target_suspects=(), rules=(), **source_options,
+    ):  # fmt: skip
         self.fds = [os.open(p, os.O_RDONLY | os.O_DIRECTORY) for p in (left, right)]
         pairs = [stream_pair() for _ in range(streams)]
         self.ours = [pair[0] for pair in pairs]
         self.theirs = [pair[1] for pair in pairs]
-        self.source = Source([self.fds[0]], self.ours, on_progress, acl=acl)
-        self.targets = [Target([self.fds[1]], s, keep_aside, acl=acl) for s in self.theirs]
+        scope = Scope([Exclusion(rules)])
+        self.source = Source(
+            [self.fds[0]], self.ours, on_progress, acl=acl,
+            suspects=suspects, scope=scope, **source_options,
+        )  # fmt: skip
+        roots = [self.fds[1]]
+        self.moves = Moves(roots, keep_aside)
+        self.receiver = Receiver(
+            roots, acl, keep_aside, target_suspects, scope, moves=self.moves
+        )  # fmt: skip
+        self.targets = [Target(roots, s, receiver=self.receiver) for s in self.theirs]
         self.errors = []
         self.threads = [threading.Thread(target=self._serve, args=(t,)) for t in self.targets]
         for thread in self.threads:

@@ -433,7 +433,7 @@ def test_disk_full_on_the_target_is_said(trees, monkeypatch):
     def full(fd, piece, offset):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("safepy.dataplane.resync.target.write_all", full)
+    monkeypatch.setattr("safepy.dataplane.resync.intake.write_all", full)
     with Lab(left, right) as lab, pytest.raises(ResyncFailed, match=r"d/f .* \(ENOSPC\)"):
         lab.round(full_marks())
 

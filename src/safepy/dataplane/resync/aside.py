@@ -52,19 +52,31 @@ class Aside:
         with self._lock:
             self._seen.add((tree, path))
 
+    def knows_below(self, tree: int, path: Path) -> bool:
+        """Whether `path` or something below it was kept or made in this resynchronisation."""
+        with self._lock:
+            return self._holds_ours(tree, path)
+
     def keep(
-        self, tree: int, path: Path, dir_fd: int, going: bool, breathe: Callable[[], None]
+        self,
+        tree: int,
+        path: Path,
+        dir_fd: int,
+        going: bool,
+        breathe: Callable[[], None],
+        whole: bool = False,
     ) -> None:
         """Keep what stands at `path` (its last component in `dir_fd`), all below it too.
 
         `going`: it is removed next, so it may be moved. Once for each path. Raises ResyncFailed
-        (fatal) when there is no room. `breathe` is called again and again meanwhile.
+        (fatal) when there is no room. `breathe` is called again and again meanwhile. `whole`: it
+        stood at `path` before anything of the resynchronisation's own did.
         """
         while not self._lock.acquire(timeout=1.0):
             breathe()
         try:
             self._breathe = breathe
-            if (tree, path) in self._seen:
+            if not whole and (tree, path) in self._seen:
                 return
             found = trees.status(dir_fd, path[-1])
             if found is None:
@@ -72,7 +84,7 @@ class Aside:
             try:
                 target_fd = self._folder_for(tree, path[:-1])
                 try:
-                    self._keep(tree, path, dir_fd, found, target_fd, going)
+                    self._keep(tree, path, dir_fd, found, target_fd, going, whole)
                 finally:
                     os.close(target_fd)
             except OSError as error:
@@ -82,7 +94,8 @@ class Aside:
                     f"{trees.shown(path)} cannot be kept in {self.folder}: {error.strerror}",
                     fatal=True,
                 ) from error
-            self._seen.add((tree, path))
+            if not whole:
+                self._seen.add((tree, path))
         finally:
             self._lock.release()
 
@@ -94,16 +107,17 @@ class Aside:
         found: os.stat_result,
         target_fd: int,
         going: bool,
+        whole: bool,
     ) -> None:
         name = path[-1]
         if trees.status(target_fd, name) is not None:
             name = _free_name(target_fd, name)
-        mixed = S_ISDIR(found.st_mode) and self._holds_ours(tree, path)
+        mixed = not whole and S_ISDIR(found.st_mode) and self._holds_ours(tree, path)
         if going and not mixed and _moved(dir_fd, path[-1], target_fd, name):
             self._count_moved(target_fd, name)
             return
         if S_ISDIR(found.st_mode):
-            self._copy_tree(tree, path, dir_fd, target_fd, name)
+            self._copy_tree(tree, path, dir_fd, target_fd, name, whole)
         else:
             self._copy(dir_fd, path, found, target_fd, name)
 
@@ -131,7 +145,9 @@ class Aside:
                 self.files += 1
                 self.bytes += found.st_size
 
-    def _copy_tree(self, tree: int, path: Path, dir_fd: int, target_fd: int, name: bytes) -> None:
+    def _copy_tree(
+        self, tree: int, path: Path, dir_fd: int, target_fd: int, name: bytes, whole: bool
+    ) -> None:
         """Copy a directory; depth costs no recursion. Attributes last, deepest first."""
         top = path[-1]
         order: list[Path] = []
@@ -152,7 +168,7 @@ class Aside:
                     for entry in trees.names_in(source):
                         full = (*path, *below, entry)
                         found = os.stat(entry, dir_fd=source, follow_symlinks=False)
-                        if (tree, full) in self._seen:
+                        if not whole and (tree, full) in self._seen:
                             continue
                         if S_ISDIR(found.st_mode):
                             pending.append((*below, entry))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from safepy.dataplane.resync.messages import (
@@ -18,7 +19,7 @@ from safepy.dataplane.resync.messages import (
     Request,
 )
 from safepy.dataplane.resync.parts import entry_bytes
-from safepy.dataplane.resync.shared import Large, Shared
+from safepy.dataplane.resync.shared import Large, Shared, Split
 from safepy.dataplane.resync.tree import Path
 from safepy.dataplane.resync.zones import (
     DIGEST_BYTES,
@@ -35,6 +36,8 @@ _PIECE_BYTES = 256 << 10
 _BATCH_BYTES = 512 << 10
 _BATCH_FILES = 500
 _COMPARE_BYTES = 32 << 20
+#: A transfer takes so many of these of one large file, others may take the rest.
+_WINDOWS_A_PART = 4
 
 
 class Sender(Protocol):
@@ -95,6 +98,29 @@ class Batch:
                     copied += len(piece)
         return copied
 
+    def add_whole(
+        self, entry: Entry, fd: int, runs: Sequence[tuple[int, int]], sparse: bool, punch: bool
+    ) -> int:
+        """As `add_runs`, and the entry with it: in one piece if it is small."""
+        if sum(end - start for start, end in runs) > _PIECE_BYTES:
+            copied = self.add_runs(entry, fd, runs, sparse, punch)
+            self.add(entry.name, entry=entry)
+            return copied
+        pieces: list[tuple[int, bytes]] = []
+        holes: list[tuple[int, int]] = []
+        copied = 0
+        for start, end in runs:
+            for first, last, is_data in segments(fd, start, end, sparse):
+                if not is_data:
+                    holes.append((first, last))
+                    continue
+                piece = os.pread(fd, last - first, first)
+                if piece:  # else shorter by now: marked
+                    pieces.append((first, piece))
+                    copied += len(piece)
+        self.add(entry.name, tuple(pieces), tuple(holes) if punch else (), entry)
+        return copied
+
     def send(self) -> None:
         if self._files:
             data = Data(self._tree, self._path, tuple(self._files))
@@ -102,8 +128,34 @@ class Batch:
             self._files, self._bytes = [], 0
 
 
+def windows_of(item: Large, size: int) -> list[tuple[int, int]]:
+    """A large file in pieces of work."""
+    if item.split is not None:
+        ranges: Sequence[tuple[int, int]] = item.ranges
+    elif item.target_size == ABSENT:
+        ranges = [(0, size)] if size else []
+    else:
+        ranges = ranges_to_compare(item.extents, item.target_size, size)
+    return [
+        (at, min(at + _COMPARE_BYTES, end))
+        for start, end in ranges
+        for at in range(start, end, _COMPARE_BYTES)
+    ]
+
+
+def split(item: Large, size: int) -> list[Large]:
+    """Parts of a file that several transfers can take; empty if it is not worth it."""
+    windows = windows_of(item, size)
+    if item.split is not None or len(windows) < 2 * _WINDOWS_A_PART:
+        return []
+    parts = [windows[at : at + _WINDOWS_A_PART] for at in range(0, len(windows), _WINDOWS_A_PART)]
+    changed = item.attributes or item.target_size != size
+    shared = Split(len(parts), changed)
+    return [replace(item, ranges=tuple(part), split=shared) for part in parts]
+
+
 class LargeFile:
-    """One large file under way: compared window by window, then ended with its entry."""
+    """One large file, or a part of it, under way: window by window, then ended with its entry."""
 
     def __init__(
         self, transfer: Sender, shared: Shared, item: Large, entry: Entry, fd: int, sparse: bool
@@ -115,28 +167,30 @@ class LargeFile:
         self._fd = fd
         self._sparse = sparse
         self._batch = Batch(transfer, item.tree, item.path)
-        self._windows: deque[tuple[tuple[int, int], ...]] = deque()
+        self._windows = deque(windows_of(item, entry.size))
         self._under_way = 0
         self._changed = item.attributes or item.target_size != entry.size
         self._copied = 0
 
     def begin(self) -> None:
-        item, size = self._item, self._entry.size
-        if item.target_size == ABSENT:
-            self._send([(0, size)] if size else [], punch=False)
+        if not self._windows:
             self._end()
-            return
-        for start, end in ranges_to_compare(item.extents, item.target_size, size):
-            for at in range(start, end, _COMPARE_BYTES):
-                self._windows.append(((at, min(at + _COMPARE_BYTES, end)),))
-        if self._windows:
+        elif self._item.target_size == ABSENT:
+            self._copy()
+        else:
             self._ask()
+
+    def _copy(self) -> None:
+        """Send one window of a file that is not there; other work comes in between."""
+        self._send([self._windows.popleft()], punch=False)
+        if self._windows:
+            self._transfer.go_on(self._copy)
         else:
             self._end()
 
     def _ask(self) -> None:
         """Ask for one window; the transfer comes back for the next as room allows."""
-        ranges = self._windows.popleft()
+        ranges = (self._windows.popleft(),)
         item = self._item
         self._under_way += 1
         self._transfer.ask(
@@ -154,7 +208,8 @@ class LargeFile:
         if theirs and len(theirs) != zones_in(ranges) * DIGEST_BYTES:
             raise PeerError("digests do not fit the file")
         if theirs:  # Otherwise its directory is missing there, which the barrier tells.
-            ours = zone_digests(self._fd, ranges, self._entry.size, self._sparse)
+            seed = self._shared.seed
+            ours = zone_digests(self._fd, ranges, self._entry.size, self._sparse, seed)
             self._send(differing_runs(ranges, ours, theirs), punch=True)
         self._shared.count(compared=sum(end - start for start, end in ranges))
         if not self._windows and not self._under_way:
@@ -170,8 +225,19 @@ class LargeFile:
         self._shared.count(compared=compared, copied=copied)
 
     def _end(self) -> None:
-        if self._changed:
-            self._batch.add(self._item.name, entry=self._entry)
-            self._batch.send()
-        self._shared.count(files=1, files_copied=1 if self._copied else 0)
+        item = self._item
         self._transfer.close_file(self._fd)
+        if item.split is not None:
+            self._batch.send()
+            last = item.split.done(self._changed, self._copied)
+            if last is None:
+                return
+            changed, copied = last
+            if changed:  # Its last bytes may still be on their way in another transfer.
+                self._shared.add_ending(item.tree, item.path, item.name)
+        else:
+            changed, copied = self._changed, self._copied
+            if changed:
+                self._batch.add(item.name, entry=self._entry)
+            self._batch.send()
+        self._shared.count(files=1, files_copied=1 if copied else 0)

@@ -6,6 +6,7 @@ is checked here before anything is done with it (S4, S8): a path is a list of si
 
 from __future__ import annotations
 
+from enum import IntEnum
 from stat import (
     S_IFBLK,
     S_IFCHR,
@@ -30,6 +31,10 @@ MAX_DEPTH = 4096
 MAX_PATH_BYTES = 256 << 10
 MAX_FILE_BYTES = (1 << 63) - 1
 
+#: Directories in one `Summarise`.
+MAX_SUMMARIES = 64
+IDENT_BYTES = 16
+
 #: Target size in `Want` of a file that the target does not have.
 ABSENT = -1
 
@@ -39,7 +44,21 @@ Tree = Annotated[int, Meta(ge=0, le=255)]
 Size = Annotated[int, Meta(ge=0, le=MAX_FILE_BYTES)]
 Id = Annotated[int, Meta(ge=0, le=(1 << 32) - 2)]
 Ranges = tuple[tuple[Size, Size], ...]
+Ident = Annotated[bytes, Meta(max_length=IDENT_BYTES)]
+SegmentName = Annotated[bytes, Meta(max_length=255)]
+Digest = Annotated[bytes, Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]
 Xattrs = tuple[tuple[Annotated[bytes, Meta(min_length=1, max_length=255)], bytes], ...]
+
+
+class Rule(IntEnum):
+    """When the content of a regular file is compared whole, whatever the extents say."""
+
+    #: The ids differ.
+    IDENT = 0
+    #: The ids, the sizes or the modification times differ.
+    TIME = 1
+    #: The sizes differ: everything else is taken as equal by an operator's word.
+    SIZE = 2
 
 
 class ResyncFailed(LocalFault):
@@ -58,6 +77,8 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     `linked`: no directory, and has several names; the target only leaves its place alone, a
     `Group` follows. `extents`: compare only these ranges of the content (None: all of it).
+    `ident`: the id that names the object on both nodes, empty if it has none. `rule`: what else
+    makes the content worth comparing whole, see `Rule`.
     """
 
     name: Name
@@ -72,11 +93,31 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     link: Annotated[bytes, Meta(max_length=4095)] = b""
     xattrs: Xattrs = ()
     extents: Ranges | None = None
+    ident: Ident = b""
+    rule: Annotated[int, Meta(ge=0, le=2)] = Rule.IDENT
+
+
+class Begin(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    """First on each stream. `seed`: a random number of this synchronisation's own, from which all
+    digests are made: content that was prepared to collide does not."""
+
+    seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+
+
+class Summarise(msgspec.Struct, frozen=True, array_like=True, tag=9):
+    """Give digests of these directories' names and attributes; `content`: and of small files."""
+
+    tree: Tree
+    paths: Annotated[tuple[Path, ...], Meta(min_length=1, max_length=MAX_SUMMARIES)]
+    content: bool
 
 
 class Listing(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """Names of one directory. `whole`: it is all there is above `after` up to `upto` (None: no
-    bound); what the target has besides goes. Otherwise only `entries` and `gone` count."""
+    """Names of one directory. `whole`: it is all there is above `after` and below `before` (None:
+    no bound); what the target has besides goes. Otherwise only `entries` and `gone` count.
+
+    `holders` (one for each entry, or none at all): the entries are absent on the target, and may
+    be taken from these paths, which the source knows to be free (None: made anew)."""
 
     tree: Tree
     path: Path
@@ -84,7 +125,8 @@ class Listing(msgspec.Struct, frozen=True, array_like=True, tag=1):
     gone: tuple[Name, ...] = ()
     whole: bool = False
     after: Name | None = None
-    upto: Name | None = None
+    before: Name | None = None
+    holders: tuple[Path | None, ...] = ()
 
 
 class Group(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -131,16 +173,18 @@ class Attributes(msgspec.Struct, frozen=True, array_like=True, tag=5):
 
 
 class Barrier(msgspec.Struct, frozen=True, array_like=True, tag=6):
-    """Answer when everything before is done. `flush`: and on the disk (I12)."""
+    """Answer when everything before is done. `flush`: and on the disk (I12). `settled`: all names
+    were looked at, what was taken out and is not claimed may go."""
 
     flush: bool = False
+    settled: bool = False
 
 
 class End(msgspec.Struct, frozen=True, array_like=True, tag=7):
     """The source needs this stream no longer."""
 
 
-Request = Listing | Group | Compare | Data | Attributes | Barrier | End
+Request = Listing | Group | Compare | Data | Attributes | Barrier | End | Begin | Summarise
 
 
 class Want(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -148,7 +192,9 @@ class Want(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     `index` into the listing's entries; `size` here, or ABSENT. `full`: compare all of it, not
     only the extents. `attributes`: send the entry even when the content is equal. `digests`
-    None: too large, compare piecemeal.
+    None: too large, compare piecemeal. `holder`: absent, but what has its ident stands there. Of a
+    directory: ABSENT says that it was made now and is empty, `full` that it was another one, so
+    nothing below may be taken as equal. `extents`: to be compared besides those of the source.
     """
 
     index: Annotated[int, Meta(ge=0)]
@@ -156,6 +202,8 @@ class Want(msgspec.Struct, frozen=True, array_like=True, gc=False):
     full: bool = False
     attributes: bool = False
     digests: bytes | None = None
+    holder: Path | None = None
+    extents: Ranges = ()
 
 
 class Wanted(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -169,10 +217,19 @@ class Digests(msgspec.Struct, frozen=True, array_like=True, tag=2):
     digests: bytes
 
 
+class Summaries(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """Answer to `Summarise`: for each directory, in order, what `summary.Segment` says (None: there
+    is no such directory; empty: it is empty, or too large to say)."""
+
+    directories: tuple[tuple[tuple[SegmentName, Digest], ...] | None, ...]
+
+
 class Passed(msgspec.Struct, frozen=True, array_like=True, tag=3):
     """Answer to `Barrier`. `missing`: directories that something was sent for in vain."""
 
     missing: tuple[tuple[Tree, Path], ...] = ()
+    #: Something was taken out of its place and waits to be claimed.
+    holding: bool = False
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag=4):
@@ -189,7 +246,7 @@ class Busy(msgspec.Struct, frozen=True, array_like=True, tag=5):
     """No answer, only a sign of life of a target that is at something long."""
 
 
-Answer = Wanted | Digests | Passed | Failed | Busy
+Answer = Wanted | Digests | Passed | Failed | Busy | Summaries
 
 encode = msgspec.msgpack.encode
 _REQUEST = msgspec.msgpack.Decoder(Request)
@@ -203,8 +260,12 @@ def decode_request(data: bytes) -> Request:
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise PeerError(f"resynchronisation request cannot be read: {error}") from error
     match request:
-        case Listing(path=path, entries=entries, gone=gone):
+        case Listing(path=path, entries=entries, gone=gone, holders=holders):
             _check_path(path)
+            if holders and len(holders) != len(entries):
+                raise PeerError("holders do not fit the entries")
+            for holder in holders:
+                _check_holder(holder)
             for name in gone:
                 _check_name(name)
             for entry in entries:
@@ -232,6 +293,9 @@ def decode_request(data: bytes) -> Request:
             for path, entry in directories:
                 _check_path(path)
                 _check_entry(entry)
+        case Summarise(paths=paths):
+            for path in paths:
+                _check_path(path)
     return request
 
 
@@ -245,6 +309,9 @@ def decode_answer(data: bytes) -> Answer:
         case Wanted(wants=wants):
             if any(want.digests and len(want.digests) % DIGEST_BYTES for want in wants):
                 raise PeerError("digests of a wrong length")
+            for want in wants:
+                _check_holder(want.holder)
+                _check_ranges(want.extents)
         case Passed(missing=missing):
             for _, path in missing:
                 _check_path(path)
@@ -263,6 +330,13 @@ def _check_path(path: tuple[bytes, ...]) -> None:
         raise PeerError("path too long")
 
 
+def _check_holder(path: tuple[bytes, ...] | None) -> None:
+    if path is not None:
+        _check_path(path)
+        if not path:
+            raise PeerError("the root of a tree cannot be moved")
+
+
 def _check_entry(entry: Entry) -> None:
     # A directory's own entry in `Attributes` carries its real name too (the root: "?").
     _check_name(entry.name)
@@ -270,6 +344,8 @@ def _check_entry(entry: Entry) -> None:
         raise PeerError(f"file type refused: {entry.mode:o}")
     if b"\0" in entry.link or S_ISLNK(entry.mode) != bool(entry.link):
         raise PeerError("symbolic link refused")
+    if len(entry.ident) not in (0, IDENT_BYTES):
+        raise PeerError("id of a wrong length")
     for name, _ in entry.xattrs:
         if not xattr_allowed(name):
             raise PeerError(f"extended attribute refused: {name!r}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from stat import S_ISDIR
 
-from safepy.core.replica.marks import Extents, Mark
+from safepy.core.replica.marks import Mark
 from safepy.dataplane.resync import tree as trees
 from safepy.dataplane.resync.messages import Entry, ResyncFailed
+from safepy.dataplane.resync.shared import Linked
 from safepy.dataplane.resync.tree import Path
 
 #: A listing is sent in parts of about this many names and bytes.
@@ -23,9 +23,10 @@ class Part:
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
-        self.recurse: list[bytes] = []
+        #: Directories by their names: whether all below them is compared, and its content too.
+        self.recurse: dict[bytes, bool] = {}
         self.attributes: list[bytes] = []
-        self.linked: list[tuple[int, bytes, Extents | None]] = []
+        self.linked: list[Linked] = []
         self.files = 0
         self.weight = 0
         self._message_bytes = 0
@@ -34,14 +35,13 @@ class Part:
     def is_full(self) -> bool:
         return len(self.entries) >= PART_NAMES or self._message_bytes >= PART_BYTES
 
-    def add(self, entry: Entry, found: os.stat_result, mark: Mark) -> None:
+    def add(self, entry: Entry, inode: int, mark: Mark) -> None:
         if S_ISDIR(entry.mode):
-            if mark.full:
-                self.recurse.append(entry.name)
-            else:
-                self.attributes.append(entry.name)
+            self.attributes.append(entry.name)
+            if mark.full or mark.walk:
+                self.recurse[entry.name] = mark.full
         elif entry.linked:
-            self.linked.append((found.st_ino, entry.name, entry.extents))
+            self.linked.append((inode, entry.name, entry.extents, entry.rule))
         else:
             self.files += 1
             self.weight += weight(entry)
@@ -71,13 +71,13 @@ def entry_bytes(entry: Entry) -> int:
     return size
 
 
-def by_size(paths: Sequence[Path]) -> list[tuple[Path, ...]]:
-    """Paths in parts that fit in a message."""
-    parts: list[list[Path]] = [[]]
+def by_size(paths: Sequence[Path], most: int = 1 << 30) -> list[tuple[Path, ...]]:
+    """Paths in parts that fit in a message, of at most so many."""
+    parts: list[list[Path]] = []
     size = 0
     for path in paths:
         length = sum(map(len, path)) + 3 * len(path)
-        if parts[-1] and size + length > GROUP_BYTES:
+        if not parts or size + length > GROUP_BYTES or len(parts[-1]) >= most:
             parts.append([])
             size = 0
         parts[-1].append(path)

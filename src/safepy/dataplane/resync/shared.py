@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import threading
 import time
 from collections import deque
@@ -12,17 +13,34 @@ from dataclasses import dataclass
 from safepy.core.replica.marks import Extents, Mark
 from safepy.dataplane.resync import tree as trees
 from safepy.dataplane.resync.links import LinkNames
-from safepy.dataplane.resync.messages import ResyncFailed
+from safepy.dataplane.resync.messages import ResyncFailed, Rule
+from safepy.dataplane.resync.pacing import Pace
+from safepy.dataplane.resync.policy import Policy
+from safepy.dataplane.resync.scope import Scope
 from safepy.dataplane.resync.tree import Path
+from safepy.dataplane.resync.zones import joined
 from safepy.errors import PeerError
 from safepy.model import Progress
 
 _REPORT_S = 0.25
 
+#: (inode, name, extents or None for all, rule) of a name that is not its inode's only one.
+Linked = tuple[int, bytes, Extents | None, int]
+
 
 @dataclass(frozen=True, slots=True)
-class Directory:
-    """Compare a directory whole, with all below it."""
+class Directories:
+    """Compare directories, with all below them. `full`: the content of all files too, otherwise
+    names, attributes, and content where something asks for it."""
+
+    tree: int
+    paths: tuple[Path, ...]
+    full: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """Fill a directory that the target has made now."""
 
     tree: int
     path: Path
@@ -39,7 +57,9 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class Large:
-    """Send or compare a file that is worth several messages. `target_size` may be ABSENT."""
+    """Send or compare a file that is worth several messages. `target_size` may be ABSENT.
+
+    `split` None: the whole file. Otherwise these `ranges` of it are one of several parts."""
 
     tree: int
     path: Path
@@ -47,6 +67,17 @@ class Large:
     target_size: int
     extents: Extents | None
     attributes: bool
+    ranges: Extents = ()
+    split: Split | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Size and attributes of a file of which several transfers sent parts."""
+
+    tree: int
+    path: Path
+    name: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +88,7 @@ class GroupItem:
     inode: int
     paths: tuple[Path, ...]
     extents: Extents | None
+    rule: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +99,32 @@ class AttributesItem:
     paths: tuple[Path, ...]
 
 
-Item = Directory | Names | Large | GroupItem | AttributesItem
+Item = Directories | Fresh | Names | Large | Ending | GroupItem | AttributesItem
 
 
 def may_grow(item: Item) -> bool:
     """Whether one item may turn out to be a whole tree."""
     if isinstance(item, Names):
-        return any(mark.full for _, mark in item.names)
-    return isinstance(item, Directory)
+        return any(mark.full or mark.walk for _, mark in item.names)
+    return isinstance(item, Directories | Fresh)
+
+
+class Split:
+    """A large file in the hands of several transfers."""
+
+    def __init__(self, parts: int, changed: bool) -> None:
+        self._left = parts
+        self._changed = changed
+        self._copied = 0
+        self._lock = threading.Lock()
+
+    def done(self, changed: bool, copied: int) -> tuple[bool, int] | None:
+        """One part is through; (changed, copied in all) for the last one."""
+        with self._lock:
+            self._left -= 1
+            self._changed = self._changed or changed
+            self._copied += copied
+            return None if self._left else (self._changed, self._copied)
 
 
 class Work:
@@ -140,16 +190,26 @@ class Shared:
         root_fds: Sequence[int],
         on_progress: Callable[[Progress], None] | None,
         acl: bool,
+        policy: Policy,
+        scope: Scope,
+        pace: Pace,
     ) -> None:
         self.root_fds = root_fds
         self.acl = acl
+        self.policy = policy
+        self.scope = scope
+        self.pace = pace
+        self.seed = secrets.randbits(63)
+        #: The target holds something that it took out of its place.
+        self.holding = False
         self.stop_counting = False
         self.total = Counts()
         #: Names of inodes with several, for each tree; kept over the rounds.
         self.links = [LinkNames() for _ in root_fds]
         #: Change time of inodes that have names outside of the tree, when that was found out.
         self.outside: dict[tuple[int, int], int] = {}
-        self._touched: dict[tuple[int, int], Extents | None] = {}
+        self._touched: dict[tuple[int, int], tuple[Extents | None, int]] = {}
+        self._endings: list[Item] = []
         self._directories: dict[int, set[Path]] = {}
         self._missing: set[tuple[int, Path]] = set()
         self._on_progress = on_progress
@@ -182,19 +242,25 @@ class Shared:
         taken, self._directories = self._directories, {}
         return taken
 
-    def touch(
-        self, tree: int, path: Path, found: Sequence[tuple[int, bytes, Extents | None]]
-    ) -> None:
-        """(inode, name, marked extents) of names in `path` that are not their inode's only one."""
+    def touch(self, tree: int, path: Path, found: Sequence[Linked]) -> None:
+        """Names in `path` that are not their inode's only one."""
         with self._lock:
-            for inode, name, extents in found:
+            for inode, name, extents, rule in found:
                 self.links[tree].add(inode, (*path, name))
                 key = (tree, inode)
-                before = self._touched.get(key, ())
+                before, before_rule = self._touched.get(key, ((), Rule.IDENT))
                 if extents is None or before is None:
-                    self._touched[key] = None
+                    self._touched[key] = None, Rule.IDENT
                 else:
-                    self._touched[key] = tuple(sorted({*before, *extents}))
+                    self._touched[key] = joined(before, extents), max(rule, before_rule)
+
+    def add_ending(self, tree: int, path: Path, name: bytes) -> None:
+        with self._lock:
+            self._endings.append(Ending(tree, path, name))
+
+    def take_endings(self) -> list[Item]:
+        taken, self._endings = self._endings, []
+        return taken
 
     def add_links(self, tree: int, found: Iterable[tuple[int, Path]]) -> None:
         with self._lock:
@@ -205,9 +271,9 @@ class Shared:
         """`path` is marked FULL: whatever had a name there may have been changed through it."""
         with self._lock:
             for inode in self.links[tree].inodes_below(path):
-                self._touched[tree, inode] = None
+                self._touched[tree, inode] = None, Rule.IDENT
 
-    def take_touched(self) -> dict[tuple[int, int], Extents | None]:
+    def take_touched(self) -> dict[tuple[int, int], tuple[Extents | None, int]]:
         taken, self._touched = self._touched, {}
         return taken
 

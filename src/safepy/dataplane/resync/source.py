@@ -18,11 +18,15 @@ from dataclasses import dataclass
 from stat import S_ISDIR, S_ISREG
 
 from safepy.core.replica.marks import Mark, Marks
+from safepy.core.replica.suspects import Suspects
 from safepy.dataplane.resync import tree as trees
 from safepy.dataplane.resync.messages import ResyncFailed
+from safepy.dataplane.resync.pacing import Pace
+from safepy.dataplane.resync.policy import Policy
+from safepy.dataplane.resync.scope import Scope
 from safepy.dataplane.resync.shared import (
     AttributesItem,
-    Directory,
+    Directories,
     GroupItem,
     Item,
     Names,
@@ -62,7 +66,10 @@ class Source:
     """Makes the target's trees equal to ours, over `streams` in parallel.
 
     `root_fds` in the order of the trees. `on_progress` is called from the transfer threads, a few
-    times a second. `acl`: POSIX ACLs are replicated too.
+    times a second. `acl`: POSIX ACLs are replicated too. `suspects`: one for each tree, or none:
+    content that is to be compared wherever a file is found. `scope`: what is left out.
+    `bytes_s`: the bandwidth (0: no limit). `newer_than_ns`: below WALK marks, files modified later
+    are compared whole and all others taken as equal, by an operator's word.
     """
 
     def __init__(
@@ -71,8 +78,19 @@ class Source:
         streams: Sequence[BlockingStream],
         on_progress: OnProgress | None = None,
         acl: bool = False,
+        suspects: Sequence[Suspects] = (),
+        scope: Scope | None = None,
+        bytes_s: int = 0,
+        newer_than_ns: int | None = None,
     ) -> None:
-        self._shared = Shared(root_fds, on_progress, acl)
+        self._shared = Shared(
+            root_fds,
+            on_progress,
+            acl,
+            Policy(suspects, newer_than_ns),
+            scope or Scope(),
+            Pace(bytes_s),
+        )
         self._transfers = [Transfer(self._shared, stream) for stream in streams]
         self._streams = list(streams)
         self._rounds = 0
@@ -135,6 +153,7 @@ class Source:
 
     def abort(self) -> None:
         """Cut all streams, from any thread: a running round ends with PeerError."""
+        self._shared.pace.stop()
         for stream in self._streams:
             stream.shutdown()
 
@@ -142,11 +161,17 @@ class Source:
 
     def _pass(self, todo: Sequence[Mapping[bytes, Mark]]) -> None:
         shared = self._shared
-        items: list[Item] = []
-        for tree, marks in enumerate(todo):
-            items += self._items(tree, marks)
-        self._phase(items)
+        # Names that are walked come first: what was moved is found before its old place is
+        # looked at, and two transfers never work on one path.
+        for walked in (True, False):
+            items: list[Item] = []
+            for tree, marks in enumerate(todo):
+                items += self._items(tree, marks, walked)
+            self._phase(items)
         self._phase(self._groups())
+        self._phase(shared.take_endings())
+        if shared.holding:
+            self._transfers[0].barrier(settled=True)
         finishing = shared.take_directories()
         attributes: list[Item] = []
         for tree, paths in finishing.items():
@@ -189,20 +214,25 @@ class Source:
             self.abort()
             raise
 
-    def _items(self, tree: int, marks: Mapping[bytes, Mark]) -> list[Item]:
+    def _items(self, tree: int, marks: Mapping[bytes, Mark], walked: bool) -> list[Item]:
         """Work for the marks of one tree; names of one directory go together."""
+        shared = self._shared
         items: list[Item] = []
         by_directory: dict[Path, dict[bytes, Mark]] = {}
         for joined, mark in marks.items():
+            if mark.walk is not walked:
+                continue
             path = trees.split(joined)
+            if shared.scope.leaves_out(tree, path):
+                continue
             if mark.full:
-                self._shared.touch_below(tree, path)
+                shared.touch_below(tree, path)
             if path:
                 by_directory.setdefault(path[:-1], {})[path[-1]] = mark
-            elif mark.full:
-                items.append(Directory(tree, ()))
-            else:
-                self._shared.finish_directory(tree, ())
+                continue
+            shared.finish_directory(tree, ())
+            if mark.full or mark.walk:
+                items.append(Directories(tree, ((),), mark.full))
         for path, names in by_directory.items():
             pairs = sorted(names.items())
             for at in range(0, len(pairs), _NAMES_A_MESSAGE):
@@ -234,7 +264,7 @@ class Source:
                 found[tree, inode], _ = self._verified(tree, inode)
                 shared.outside[tree, inode] = changed_ns
         return [
-            GroupItem(tree, inode, tuple(names), touched[tree, inode])
+            GroupItem(tree, inode, tuple(names), *touched[tree, inode])
             for (tree, inode), names in found.items()
             if names
         ]
@@ -266,7 +296,7 @@ class Source:
         try:
             for tree, marks in enumerate(marks_by_tree):
                 for joined, mark in marks.items():
-                    if not mark.full:
+                    if not (mark.full or mark.walk):
                         files += 1
                         size += sum(end - start for start, end in mark.extents)
                         continue
@@ -293,7 +323,7 @@ class Source:
                     raise
                 continue
             try:
-                for name in trees.names_in(fd):
+                for name in self._shared.scope.names(tree, path, fd):
                     found = trees.status(fd, name)
                     if found is None:
                         continue

@@ -9,58 +9,66 @@ from __future__ import annotations
 
 import os
 import time
-from bisect import bisect_right
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from stat import S_ISDIR, S_ISREG
 
 from safepy.dataplane.resync import tree as trees
 from safepy.dataplane.resync.arrangement import arranged, same_kind
 from safepy.dataplane.resync.aside import Aside
+from safepy.dataplane.resync.intake import INLINE_BYTES, Intake, Receiver
 from safepy.dataplane.resync.messages import (
     ABSENT,
     Answer,
     Attributes,
     Barrier,
+    Begin,
     Busy,
     Compare,
     Data,
-    Digests,
     End,
     Entry,
     Failed,
-    FileData,
     Group,
     Listing,
     Passed,
     Request,
     ResyncFailed,
+    Summaries,
+    Summarise,
     Want,
     Wanted,
     decode_request,
     encode,
 )
+from safepy.dataplane.resync.moves import Moves, is_hold, worth
+from safepy.dataplane.resync.summary import Seen, Segments, Summary, look
 from safepy.dataplane.resync.tree import Path
-from safepy.dataplane.resync.writing import CREATE, failure, flush, make, punch, write_all
-from safepy.dataplane.resync.zones import (
-    ZONE_BYTES,
-    is_sparse,
-    ranges_to_compare,
-    zone_digests,
-    zones_in,
-)
+from safepy.dataplane.resync.writing import failure, flush, make
 from safepy.errors import PeerError
 from safepy.net.blocking import BlockingStream
 from safepy.wire.secure import MAX_MESSAGE_BYTES
 
-#: Up to here the digests of a file come with the answer to its listing.
-INLINE_BYTES = 1 << 20
+#: Room for the digests in the answer to one `Summarise`.
+SUMMARY_BYTES = 512 << 10
+
+
+class Place:
+    """A directory while its listing is worked through."""
+
+    def __init__(self, listing: Listing, dir_fd: int) -> None:
+        self.listing = listing
+        self.dir_fd = dir_fd
+        #: What the source has in this directory, or in this part of its listing.
+        self.idents = {entry.ident for entry in listing.entries if entry.ident}
 
 
 class Target:
     """Serves one stream in one thread; several share the trees and the `Aside`.
 
-    The source never has two streams work on the same path. `files_written`, `bytes_written`
-    and `removed` count what was done here.
+    The source never has two streams work on the same path. `removed` counts what went here.
+    `receiver` is what all streams of one resynchronisation share; without one this is the only
+    stream, and nothing is moved.
     """
 
     def __init__(
@@ -69,18 +77,22 @@ class Target:
         stream: BlockingStream,
         keep_aside: Aside | None = None,
         acl: bool = False,
+        receiver: Receiver | None = None,
     ) -> None:
-        self._roots = root_fds
+        if receiver is None:
+            receiver = Receiver(root_fds, acl, keep_aside)
+        self._receiver = receiver
+        self._roots = receiver.root_fds
         self._stream = stream
-        self._aside = keep_aside
-        self._acl = acl
+        self._aside = receiver.keep_aside
+        self._acl = receiver.acl
+        self._moves = receiver.moves
+        self._content = Intake(receiver, self._open, self._breathe)
         self._missing: set[tuple[int, Path]] = set()
         self._missing_bytes = 0
         #: Names of a large directory while its listing comes in several messages.
         self._names: tuple[tuple[int, Path], list[bytes]] | None = None
         self._answered_s = 0.0
-        self.files_written = 0
-        self.bytes_written = 0
         self.removed = 0
 
     def serve(self) -> None:
@@ -120,16 +132,23 @@ class Target:
             case Group():
                 return self._group(request)
             case Compare():
-                return self._compare(request)
+                return self._content.compare(request)
             case Data():
-                self._data(request)
+                self._content.data(request)
+            case Begin():
+                self._content.seed = request.seed
+            case Summarise():
+                return self._summarise(request)
             case Attributes():
                 self._attributes(request)
             case Barrier():
+                if request.settled and self._moves is not None:
+                    self._settle(self._moves)
                 if request.flush:
                     self.flush()
                 missing, self._missing, self._missing_bytes = self._missing, set(), 0
-                return Passed(tuple(missing))
+                holding = self._moves is not None and self._moves.holding
+                return Passed(tuple(missing), holding)
             case End():
                 raise AssertionError("handled by serve")
         return None
@@ -141,7 +160,52 @@ class Target:
             self._answered_s = now_s
             self._stream.send(encode(Busy()))
 
+    def _settle(self, moves: Moves) -> None:
+        try:
+            moves.settle(self._breathe)
+        except OSError as error:
+            raise failure((), error) from error
+
     # --- names
+
+    def _summarise(self, request: Summarise) -> Answer:
+        answers: list[Segments | None] = []
+        size = 0
+        for path in request.paths:
+            self._breathe()
+            dir_fd = self._open(request.tree, path, missing=False)
+            if dir_fd is None:
+                answers.append(None)
+                continue
+            try:
+                segments = self._segments(request.tree, path, dir_fd, request.content)
+            except OSError as error:
+                raise failure(path, error) from error
+            finally:
+                os.close(dir_fd)
+            size += sum(len(name) + 24 for name, _ in segments)
+            answers.append(segments if size <= SUMMARY_BYTES else ())
+        return Summaries(tuple(answers))
+
+    def _segments(self, tree: int, path: Path, dir_fd: int, content: bool) -> Segments:
+        receiver = self._receiver
+        suspects = receiver.suspects[tree] if receiver.suspects else None
+
+        def asks(seen: Seen) -> bool:
+            return suspects is not None and bool(suspects.of(seen.status.st_ino, seen.ident))
+
+        summary = Summary(dir_fd, self._content.seed, content, asks)
+        names = self._names_in(tree, path, dir_fd)
+        return tuple(summary.of(self._breathing(look(dir_fd, names, self._acl))))
+
+    def _breathing(self, seen: Iterable[Seen]) -> Iterator[Seen]:
+        for each in seen:
+            self._breathe()
+            yield each
+
+    def _names_in(self, tree: int, path: Path, dir_fd: int) -> list[bytes]:
+        """What is replicated of the names there, in order."""
+        return self._receiver.scope.names(tree, path, dir_fd)
 
     def _listing(self, listing: Listing) -> Answer:
         dir_fd = self._open(listing.tree, listing.path)
@@ -154,10 +218,11 @@ class Target:
                 self._remove_others(listing, dir_fd)
             for name in listing.gone:
                 self._remove(listing.tree, (*listing.path, name), dir_fd)
+            place = Place(listing, dir_fd)
             for index, entry in enumerate(listing.entries):
                 name = entry.name
                 self._breathe()
-                want = self._entry(listing.tree, listing.path, dir_fd, index, entry)
+                want = self._entry(place, index, entry)
                 if want is not None:
                     wants.append(want)
         except OSError as error:
@@ -171,35 +236,70 @@ class Target:
         if self._names is not None and self._names[0] == key and listing.after is not None:
             names = self._names[1]
         else:
-            names = sorted(trees.names_in(dir_fd))
+            names = self._names_in(listing.tree, listing.path, dir_fd)
         first = 0 if listing.after is None else bisect_right(names, listing.after)
-        last = len(names) if listing.upto is None else bisect_right(names, listing.upto)
-        self._names = None if listing.upto is None else (key, names)
+        last = len(names) if listing.before is None else bisect_left(names, listing.before)
+        self._names = None if listing.before is None else (key, names)
         meant = {entry.name for entry in listing.entries}
         for name in names[first:last]:
             if name not in meant:
                 self._remove(listing.tree, (*listing.path, name), dir_fd)
 
-    def _entry(self, tree: int, path: Path, dir_fd: int, index: int, entry: Entry) -> Want | None:
+    def _entry(self, place: Place, index: int, entry: Entry) -> Want | None:
         if entry.linked:
             return None
+        tree, path, dir_fd = place.listing.tree, (*place.listing.path, entry.name), place.dir_fd
         found = trees.status(dir_fd, entry.name)
         if found is not None and not self._may_stay(dir_fd, found, entry):
-            self._remove(tree, (*path, entry.name), dir_fd)
+            self._remove(tree, path, dir_fd)
             found = None
+        here = b""
+        if found is not None and (S_ISDIR(entry.mode) or S_ISREG(entry.mode)):
+            here = trees.ident_of(dir_fd, entry.name)
+            if here != entry.ident and self._belongs_elsewhere(place, entry, here):
+                self._remove(tree, path, dir_fd)
+                found = None
+        if found is None:
+            holder = self._brought(place, index, entry)
+            if holder is not None:
+                return Want(index, ABSENT, holder=holder)
+            found = trees.status(dir_fd, entry.name)
+            here = entry.ident
+        if S_ISDIR(entry.mode):
+            return self._directory(tree, path, dir_fd, index, entry, found, here)
         if S_ISREG(entry.mode):
-            if found is None:
-                if entry.size:
-                    return Want(index, ABSENT)
-                self._make(tree, (*path, entry.name), dir_fd, entry)
-                self.files_written += 1
-            else:
-                return self._compare_file(dir_fd, index, entry, found, full=False)
-        elif found is None:
-            self._make(tree, (*path, entry.name), dir_fd, entry)
-        if not S_ISDIR(entry.mode):
-            trees.apply_attributes(dir_fd, entry.name, entry, self._acl)
+            if found is not None:
+                return self._content.want(tree, dir_fd, index, entry, found, full=False)
+            if entry.size:
+                if entry.size > INLINE_BYTES:
+                    self._make(tree, path, dir_fd, entry)  # Several streams may fill it.
+                return Want(index, ABSENT)
+        if found is None:
+            self._make(tree, path, dir_fd, entry)
+        trees.apply_attributes(dir_fd, entry.name, entry, self._acl)
         return None
+
+    def _directory(
+        self,
+        tree: int,
+        path: Path,
+        dir_fd: int,
+        index: int,
+        entry: Entry,
+        found: os.stat_result | None,
+        here: bytes,
+    ) -> Want | None:
+        """Its attributes come later, when nothing is changed in it any more."""
+        if found is None:
+            self._make(tree, path, dir_fd, entry)
+            return Want(index, ABSENT)
+        if here == entry.ident:
+            return None
+        # What it was is of no use any more: without this, it might be taken for itself.
+        trees.set_ident(b"/proc/self/fd/%d/%s" % (dir_fd, entry.name), entry.ident)
+        if self._moves is not None:
+            self._moves.renamed(tree, path, here, entry.ident)
+        return Want(index, 0, full=True)
 
     def _may_stay(self, dir_fd: int, found: os.stat_result, entry: Entry) -> bool:
         """Whether what stands there can become the entry in place."""
@@ -207,12 +307,44 @@ class Target:
             return False
         return S_ISDIR(found.st_mode) or found.st_nlink == 1
 
+    def _belongs_elsewhere(self, place: Place, entry: Entry, here: bytes) -> bool:
+        """What stands there is another object, which the source has elsewhere, or is in the way
+        of the right one, which is to be moved here."""
+        if self._moves is None or not entry.ident or not here or not worth(entry.mode, entry.size):
+            return False
+        if here in place.idents:
+            return True
+        holder = self._moves.holder(place.listing.tree, entry.ident, self._breathe)
+        return holder is not None
+
+    def _brought(self, place: Place, index: int, entry: Entry) -> Path | None:
+        """Nothing stands there: bring what has the ident. A path: only if the source says so."""
+        moves, listing = self._moves, place.listing
+        if moves is None or not entry.ident or not worth(entry.mode, entry.size):
+            return None
+        holder = listing.holders[index] if listing.holders else None
+        now = moves.holder(listing.tree, entry.ident, self._breathe)
+        if now is None:
+            return None
+        if now != holder and not is_hold(now):
+            return None if listing.holders else now
+        path = (*listing.path, entry.name)
+        moves.take(listing.tree, now, path, place.dir_fd, entry, self._breathe)
+        return None
+
     def _make(self, tree: int, path: Path, dir_fd: int, entry: Entry) -> None:
         make(dir_fd, path[-1], entry)
         if self._aside is not None:
             self._aside.made(tree, path)
 
     def _remove(self, tree: int, path: Path, dir_fd: int) -> None:
+        if self._moves is not None:
+            found = trees.status(dir_fd, path[-1])
+            if found is None:
+                return
+            if self._moves.hold(tree, path, dir_fd, found, self._breathe):
+                self.removed += 1
+                return
         if self._aside is not None:
             self._aside.keep(tree, path, dir_fd, going=True, breathe=self._breathe)
         trees.remove(dir_fd, path[-1], self._breathe)
@@ -242,7 +374,7 @@ class Target:
                     return Wanted((Want(0, ABSENT),))
                 found = os.stat(path[-1], dir_fd=dir_fd, follow_symlinks=False)
                 entry = trees.renamed(entry, path[-1])
-                want = self._compare_file(dir_fd, 0, entry, found, full=relinked)
+                want = self._content.want(group.tree, dir_fd, 0, entry, found, full=relinked)
                 return Wanted((want,) if want is not None else ())
             trees.apply_attributes(dir_fd, path[-1], entry, self._acl)
             return Wanted(())
@@ -285,94 +417,6 @@ class Target:
         if trees.status(dir_fd, path[-1]) is not None:
             self._remove(tree, path, dir_fd)
 
-    # --- content
-
-    def _compare_file(
-        self, dir_fd: int, index: int, entry: Entry, found: os.stat_result, full: bool
-    ) -> Want | None:
-        """What the source must know to make the file equal; None when nothing is needed."""
-        extents = None if full else entry.extents
-        ranges = ranges_to_compare(extents, found.st_size, entry.size)
-        differ = trees.attributes_differ(dir_fd, entry.name, found, entry, self._acl)
-        if not ranges and found.st_size == entry.size:
-            if differ:
-                trees.apply_attributes(dir_fd, entry.name, entry, self._acl)
-            return None
-        if zones_in(ranges) * ZONE_BYTES > INLINE_BYTES:
-            return Want(index, found.st_size, full, differ)
-        digests = b""
-        if ranges:
-            fd = trees.open_file(dir_fd, entry.name)
-            try:
-                size = min(found.st_size, entry.size)
-                digests = b"".join(zone_digests(fd, ranges, size, is_sparse(found)))
-            finally:
-                os.close(fd)
-        return Want(index, found.st_size, full, differ, digests)
-
-    def _compare(self, request: Compare) -> Answer:
-        path = (*request.path, request.name)
-        if zones_in(request.ranges) * ZONE_BYTES > MAX_COMPARE_BYTES:
-            raise PeerError("too much to compare at once")
-        dir_fd = self._open(request.tree, request.path)
-        if dir_fd is None:
-            return Digests(b"")
-        try:
-            fd = trees.open_file(dir_fd, request.name)
-            try:
-                found = os.fstat(fd)
-                size = min(found.st_size, request.size)
-                digests = zone_digests(fd, request.ranges, size, is_sparse(found))
-                return Digests(b"".join(digests))
-            finally:
-                os.close(fd)
-        except OSError as error:
-            raise failure(path, error) from error
-        finally:
-            os.close(dir_fd)
-
-    def _data(self, data: Data) -> None:
-        dir_fd = self._open(data.tree, data.path)
-        if dir_fd is None:
-            return
-        name = b""
-        try:
-            for file in data.files:
-                self._breathe()
-                name = file.name
-                self._write(data.tree, (*data.path, name), dir_fd, file)
-        except OSError as error:
-            raise failure((*data.path, name), error) from error
-        finally:
-            os.close(dir_fd)
-
-    def _write(self, tree: int, path: Path, dir_fd: int, file: FileData) -> None:
-        entry = file.entry
-        try:
-            fd = os.open(file.name, CREATE, 0o600, dir_fd=dir_fd)
-            if self._aside is not None:
-                self._aside.made(tree, path)
-        except FileExistsError:
-            found = os.stat(file.name, dir_fd=dir_fd, follow_symlinks=False)
-            touches = file.pieces or file.holes or (entry and found.st_size > entry.size)
-            if self._aside is not None and touches:
-                self._aside.keep(tree, path, dir_fd, going=False, breathe=self._breathe)
-            fd = trees.open_file(dir_fd, file.name, os.O_WRONLY)
-        try:
-            for offset, piece in file.pieces:
-                write_all(fd, piece, offset)
-                self.bytes_written += len(piece)
-            for start, end in file.holes:
-                punch(fd, start, end)
-            if entry is not None:
-                if os.fstat(fd).st_size != entry.size:
-                    os.ftruncate(fd, entry.size)
-                self.files_written += 1
-        finally:
-            os.close(fd)
-        if entry is not None:
-            trees.apply_attributes(dir_fd, file.name, trees.renamed(entry, file.name), self._acl)
-
     # --- directories
 
     def _attributes(self, request: Attributes) -> None:
@@ -389,8 +433,8 @@ class Target:
             finally:
                 os.close(parent)
 
-    def _open(self, tree: int, path: Path) -> int | None:
-        """The directory, or None, noted for the source, when there is none here."""
+    def _open(self, tree: int, path: Path, missing: bool = True) -> int | None:
+        """The directory, or None, noted for the source (`missing`), when there is none here."""
         if tree >= len(self._roots):
             raise PeerError(f"there is no directory number {tree}")
         try:
@@ -398,7 +442,8 @@ class Target:
         except OSError as error:
             if error.errno not in trees.GONE:
                 raise failure(path, error) from error
-            self._note_missing(tree, path)
+            if missing:
+                self._note_missing(tree, path)
             return None
 
     def _note_missing(self, tree: int, path: Path) -> None:
@@ -413,5 +458,3 @@ class Target:
 #: How often a target at something long gives a sign of life.
 BUSY_S = 5.0
 MAX_MISSING_BYTES = 768 << 10
-#: Largest total of the ranges in one `Compare`, in whole zones.
-MAX_COMPARE_BYTES = 64 << 20

@@ -9,17 +9,20 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
-from stat import S_ISREG
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from stat import S_ISDIR, S_ISREG
 
-from safepy.core.replica.marks import FULL, Extents, Mark
+from safepy.core.replica.marks import FULL, WALK, Extents, Mark
 from safepy.dataplane.resync import tree as trees
-from safepy.dataplane.resync.content import Batch, LargeFile
+from safepy.dataplane.resync.content import Batch, LargeFile, split
 from safepy.dataplane.resync.messages import (
     ABSENT,
+    MAX_SUMMARIES,
     Answer,
     Attributes,
     Barrier,
+    Begin,
     Busy,
     End,
     Entry,
@@ -29,15 +32,28 @@ from safepy.dataplane.resync.messages import (
     Passed,
     Request,
     ResyncFailed,
+    Rule,
+    Summaries,
+    Summarise,
     Want,
     Wanted,
     decode_answer,
     encode,
 )
-from safepy.dataplane.resync.parts import PART_BYTES, Part, by_size, entry_bytes, weight
+from safepy.dataplane.resync.moves import worth
+from safepy.dataplane.resync.parts import (
+    PART_BYTES,
+    PART_NAMES,
+    Part,
+    by_size,
+    entry_bytes,
+    weight,
+)
 from safepy.dataplane.resync.shared import (
     AttributesItem,
-    Directory,
+    Directories,
+    Ending,
+    Fresh,
     GroupItem,
     Item,
     Large,
@@ -45,11 +61,14 @@ from safepy.dataplane.resync.shared import (
     Shared,
     Work,
 )
+from safepy.dataplane.resync.summary import Seen, Segments, differing, entry_of, look
+from safepy.dataplane.resync.survey import Survey
 from safepy.dataplane.resync.tree import Path
 from safepy.dataplane.resync.zones import (
     DIGEST_BYTES,
     differing_runs,
     is_sparse,
+    joined,
     ranges_to_compare,
     zone_digests,
     zones_in,
@@ -59,9 +78,25 @@ from safepy.net.blocking import BlockingStream
 
 WINDOW = 8
 #: Larger files are an item of their own, so that another transfer can take them.
-_SMALL_BYTES = 1 << 20
+SMALL_BYTES = 1 << 20
+#: Directories of which the content is summarised in one message.
+FULL_SUMMARIES = 8
+#: Files that are sent at once are counted so many at a time.
+COUNT_FILES = 64
 
 OnAnswer = Callable[[Answer], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Names of a directory, from `first` up to but not `last`, to be listed."""
+
+    tree: int
+    path: Path
+    names: list[bytes]
+    first: int
+    last: int
+    full: bool
 
 
 class Transfer:
@@ -75,11 +110,13 @@ class Transfer:
         #: listing or of a large comparison.
         self._next: deque[Callable[[], None]] = deque()
         self._work: Work | None = None
+        self._begun = False
         self._open_files: set[int] = set()
 
     def run(self, work: Work) -> None:
         """Work until the phase is over, then make sure that the target has done it all."""
         self._work = work
+        self._begin()
         try:
             while True:
                 while len(self._waiting) < WINDOW and self._start():
@@ -95,15 +132,22 @@ class Transfer:
                 os.close(fd)
             self._open_files.clear()
 
-    def barrier(self, flush: bool = False) -> None:
-        """Wait until the target has done everything that was sent on this stream."""
+    def _begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            self.say(Begin(self._shared.seed))
+
+    def barrier(self, flush: bool = False, settled: bool = False) -> None:
+        """Wait until the target has done everything that was sent on this stream; see
+        `messages.Barrier`."""
 
         def passed(answer: Answer) -> None:
             if not isinstance(answer, Passed):
                 raise PeerError("unexpected answer")
             self._shared.add_missing(answer.missing)
+            self._shared.holding = answer.holding
 
-        self.ask(Barrier(flush), passed)
+        self.ask(Barrier(flush, settled), passed)
         while self._waiting:
             self._take_answer()
 
@@ -112,8 +156,10 @@ class Transfer:
 
     def say(self, request: Request) -> None:
         """Send a request that has no answer, or not yet."""
+        data = encode(request)
+        self._shared.pace.wait(len(data))
         try:
-            self._stream.send(encode(request))
+            self._stream.send(data)
         except PeerError:
             # A target that gave up said why before it went.
             self._stream.shutdown()
@@ -146,12 +192,16 @@ class Transfer:
         if item is None:
             return False
         match item:
-            case Directory():
-                self._directory(item)
+            case Directories():
+                self._directories(item)
+            case Fresh():
+                self._fresh(item)
             case Names():
                 self._names(item)
             case Large():
                 self._large(item)
+            case Ending():
+                self._ending(item)
             case GroupItem():
                 self._group(item)
             case AttributesItem():
@@ -173,49 +223,153 @@ class Transfer:
 
     # --- names
 
-    def _directory(self, item: Directory) -> None:
-        dir_fd = self._open(item.tree, item.path)
+    def _directories(self, item: Directories) -> None:
+        """Have the target say what it has there, then look at what differs."""
+        self.ask(
+            Summarise(item.tree, item.paths, item.full),
+            lambda answer: self._summarised(item, answer),
+        )
+
+    def _summarised(self, item: Directories, answer: Answer) -> None:
+        if not isinstance(answer, Summaries) or len(answer.directories) != len(item.paths):
+            raise PeerError("unexpected answer")
+        for path, theirs in zip(item.paths, answer.directories, strict=True):
+            if theirs is None:
+                self._shared.add_missing([(item.tree, path)])
+            else:
+                self._compare_directory(item.tree, path, item.full, theirs)
+
+    def _compare_directory(self, tree: int, path: Path, full: bool, theirs: Segments) -> None:
+        shared = self._shared
+        dir_fd = self._open(tree, path)
         if dir_fd is None:
             return
         try:
-            names = sorted(trees.names_in(dir_fd))
+            names = shared.scope.names(tree, path, dir_fd)
+            if not names or not theirs:
+                ranges = [(0, len(names), True)] if names or theirs else []
+                survey = None
+            else:
+                survey = Survey(shared, tree, full, names)
+                ranges = list(differing(names, survey.segments(dir_fd), theirs))
         finally:
             os.close(dir_fd)
-        self._shared.finish_directory(item.tree, item.path)
-        self._part(item, names, 0)
+        if survey is not None:
+            self._skip_equal(tree, path, survey, ranges)
+        if any(differs for _, _, differs in ranges):
+            shared.finish_directory(tree, path)
+        for first, last, differs in ranges:
+            if differs:
+                self._part(Span(tree, path, names, first, last, full))
 
-    def _part(self, item: Directory, names: list[bytes], first: int) -> None:
-        """Send the names from `first` on, as many as fit; the rest follows."""
-        dir_fd = self._open(item.tree, item.path)
+    def _skip_equal(
+        self, tree: int, path: Path, survey: Survey, ranges: Sequence[tuple[int, int, bool]]
+    ) -> None:
+        """What is equal by its digest is done, but for what lies below it or has other names."""
+        found = survey.equal(ranges)
+        if found.linked:
+            self._shared.touch(tree, path, found.linked)
+        self._recurse(tree, path, dict.fromkeys(found.directories, survey.full))
+        if found.large:
+            pairs = tuple((name, FULL) for name in found.large)
+            self._add(
+                [
+                    Names(tree, path, pairs[at : at + PART_NAMES])
+                    for at in range(0, len(pairs), PART_NAMES)
+                ]
+            )
+        self._shared.count(files=found.files, compared=found.weight)
+
+    def _recurse(self, tree: int, path: Path, directories: Mapping[bytes, bool]) -> None:
+        """Go on with these directories, many in one message."""
+        for full in (False, True):
+            paths = [(*path, name) for name, whole in directories.items() if whole is full]
+            self._add(
+                [
+                    Directories(tree, part, full)
+                    for part in by_size(paths, MAX_SUMMARIES if full is False else FULL_SUMMARIES)
+                ]
+            )
+
+    def _part(self, span: Span) -> None:
+        """Send the names from the first on, as many as fit; the rest follows."""
+        dir_fd = self._open(span.tree, span.path)
         if dir_fd is None:
             return
         part = Part()
-        at = first
+        names, at = span.names, span.first
+        mark = FULL if span.full else WALK
         try:
-            while at < len(names) and not part.is_full:
-                self._look(dir_fd, names[at], FULL, part)
+            while at < span.last and not part.is_full:
+                self._look(span.tree, dir_fd, names[at], mark, part)
                 at += 1
         finally:
             os.close(dir_fd)
-        more = at < len(names)
-        self._list(
-            item.tree,
-            item.path,
-            part,
-            Listing(
-                item.tree,
-                item.path,
-                tuple(part.entries),
-                whole=True,
-                after=names[first - 1] if first else None,
-                upto=names[at - 1] if more else None,
-            ),
+        listing = Listing(
+            span.tree,
+            span.path,
+            tuple(part.entries),
+            whole=True,
+            after=names[span.first - 1] if span.first else None,
+            before=names[at] if at < len(names) else None,
         )
-        if more:
-            self._next.append(lambda: self._part(item, names, at))
+        self._list(part, listing)
+        if at < span.last:
+            self._next.append(lambda: self._part(replace(span, first=at)))
+
+    def _fresh(self, item: Fresh) -> None:
+        """Small files go at once, without asking for them."""
+        shared = self._shared
+        tree, path = item.tree, item.path
+        dir_fd = self._open(tree, path)
+        if dir_fd is None:
+            return
+        shared.finish_directory(tree, path)
+        batch = Batch(self, tree, path)
+        part = Part()
+        files = copied_files = copied = 0
+        try:
+            for seen in look(dir_fd, shared.scope.names(tree, path, dir_fd), shared.acl):
+                entry = self._entry(tree, dir_fd, seen, FULL)
+                small = S_ISREG(entry.mode) and entry.size <= SMALL_BYTES and not entry.linked
+                if not small or (entry.ident and worth(entry.mode, entry.size)):
+                    part.add(entry, seen.status.st_ino, FULL)
+                    if part.is_full:
+                        self._list(part, Listing(tree, path, tuple(part.entries)))
+                        part = Part()
+                    continue
+                copied += self._send_fresh(dir_fd, seen, entry, batch)
+                files += 1
+                copied_files += entry.size > 0
+                if files == COUNT_FILES:
+                    shared.count(files, copied_files, copied, copied)
+                    files = copied_files = copied = 0
+        finally:
+            os.close(dir_fd)
+        batch.send()
+        shared.count(files, copied_files, copied, copied)
+        if part.entries:
+            self._list(part, Listing(tree, path, tuple(part.entries)))
+
+    def _send_fresh(self, dir_fd: int, seen: Seen, entry: Entry, batch: Batch) -> int:
+        if not entry.size:
+            batch.add(entry.name, entry=entry)
+            return 0
+        try:
+            fd = trees.open_seen(dir_fd, seen.name, seen.status)
+        except OSError as error:
+            if error.errno not in trees.GONE_OR_OTHER:
+                raise
+            return 0
+        try:
+            sparse = is_sparse(seen.status)
+            return batch.add_whole(entry, fd, [(0, entry.size)], sparse, punch=False)
+        finally:
+            os.close(fd)
 
     def _names(self, item: Names) -> None:
-        dir_fd = self._open(item.tree, item.path)
+        tree, path, shared = item.tree, item.path, self._shared
+        dir_fd = self._open(tree, path)
         if dir_fd is None:
             return
         part = Part()
@@ -225,32 +379,43 @@ class Transfer:
             for name, mark in item.names:
                 if part.is_full:
                     rest.append((name, mark))
-                elif not self._look(dir_fd, name, mark, part):
+                elif shared.scope.selective and self._left_out(tree, path, dir_fd, name):
+                    continue
+                elif not self._look(tree, dir_fd, name, mark, part):
                     gone.append(name)
         finally:
             os.close(dir_fd)
         if rest:
-            self._add([Names(item.tree, item.path, tuple(rest))])
-        self._shared.finish_directory(item.tree, item.path)
-        listing = Listing(item.tree, item.path, tuple(part.entries), tuple(gone))
-        self._list(item.tree, item.path, part, listing)
+            self._add([Names(tree, path, tuple(rest))])
+        shared.finish_directory(tree, path)
+        self._list(part, Listing(tree, path, tuple(part.entries), tuple(gone)))
 
-    def _look(self, dir_fd: int, name: bytes, mark: Mark, part: Part) -> bool:
+    def _look(self, tree: int, dir_fd: int, name: bytes, mark: Mark, part: Part) -> bool:
         """Add a name to the part; False when there is no such name."""
-        try:
-            found = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
-            regular = S_ISREG(found.st_mode)
-            extents = mark.extents if regular and not mark.full else None
-            entry = trees.entry_of(dir_fd, name, found, self._shared.acl, extents)
-        except OSError as error:
-            if error.errno not in trees.GONE:
-                raise
-            return False
-        part.add(entry, found, mark)
-        return True
+        for seen in look(dir_fd, (name,), self._shared.acl):
+            part.add(self._entry(tree, dir_fd, seen, mark), seen.status.st_ino, mark)
+            return True
+        return False
 
-    def _list(self, tree: int, path: Path, part: Part, listing: Listing) -> None:
+    def _left_out(self, tree: int, path: Path, dir_fd: int, name: bytes) -> bool:
+        found = trees.status(dir_fd, name)
+        is_directory = found is not None and S_ISDIR(found.st_mode)
+        return self._shared.scope.excludes(tree, (*path, name), is_directory)
+
+    def _entry(self, tree: int, dir_fd: int, seen: Seen, mark: Mark) -> Entry:
+        policy, found = self._shared.policy, seen.status
+        ident = seen.ident
+        if mark.full and not ident:
+            ident = policy.identified(tree, dir_fd, seen.name, found, ident)
+        extents: Extents | None = None
+        rule: int = Rule.IDENT
+        if S_ISREG(found.st_mode):
+            extents, rule = policy.wanted(tree, found, ident, mark)
+        return entry_of(seen, ident, extents, rule)
+
+    def _list(self, part: Part, listing: Listing) -> None:
         shared = self._shared
+        tree, path = listing.tree, listing.path
         if part.linked:
             shared.touch(tree, path, part.linked)
         for name in part.attributes:
@@ -261,13 +426,72 @@ class Transfer:
                 raise PeerError("unexpected answer")
             if answer.missing:
                 return  # Noted by the target; the barrier brings it.
-            self._add([Directory(tree, (*path, name)) for name in part.recurse])
-            self._send_wanted(tree, path, listing.entries, answer.wants)
-            # What is wanted counts when it is sent, what is linked with its group.
-            wanted = sum(weight(listing.entries[want.index]) for want in answer.wants)
-            shared.count(files=part.files - len(answer.wants), compared=part.weight - wanted)
+            self._wanted(part, listing, answer.wants)
 
         self.ask(listing, answered)
+
+    def _wanted(self, part: Part, listing: Listing, wants: Sequence[Want]) -> None:
+        shared = self._shared
+        tree, path, entries = listing.tree, listing.path, listing.entries
+        recurse = dict(part.recurse)
+        content: list[Want] = []
+        moved: list[tuple[Entry, Path | None]] = []
+        for want in wants:
+            if want.index >= len(entries):
+                raise PeerError("wants what was not offered")
+            entry = entries[want.index]
+            if want.holder is not None:
+                if listing.holders:
+                    raise PeerError("asks twice for the same")
+                moved.append((entry, self._free(tree, entry, want.holder)))
+                recurse.pop(entry.name, None)
+            elif not S_ISDIR(entry.mode):
+                content.append(want)
+            elif want.size == ABSENT:
+                recurse.pop(entry.name, None)
+                self._add([Fresh(tree, (*path, entry.name))])
+            else:
+                recurse[entry.name] = True
+        self._recurse(tree, path, recurse)
+        self._send_wanted(tree, path, entries, content)
+        if moved:
+            self._move(part, listing, moved)
+        # What is wanted counts when it is sent, what is linked with its group.
+        sent = [*content, *(want for want in wants if want.holder is not None)]
+        files = [entries[want.index] for want in sent]
+        files = [entry for entry in files if S_ISREG(entry.mode) and not entry.linked]
+        shared.count(files=part.files - len(files), compared=part.weight - sum(map(weight, files)))
+
+    def _free(self, tree: int, entry: Entry, holder: Path) -> Path | None:
+        """The path, if nothing of ours with this ident stands there."""
+        found = self._shared.look(tree, holder)
+        if found is not None:
+            fd = self._open(tree, holder[:-1])
+            if fd is not None:
+                try:
+                    if trees.ident_of(fd, holder[-1]) == entry.ident:
+                        return None
+                finally:
+                    os.close(fd)
+        return holder
+
+    def _move(
+        self, part: Part, listing: Listing, moved: Sequence[tuple[Entry, Path | None]]
+    ) -> None:
+        """Offer these once more, and where the target may take them from."""
+        again = Part()
+        for entry, holder in moved:
+            again.entries.append(entry)
+            if S_ISDIR(entry.mode):
+                again.recurse[entry.name] = part.recurse.get(entry.name, False)
+            else:
+                again.files += 1
+                again.weight += weight(entry)
+            if holder is not None:
+                self._shared.finish_directory(listing.tree, holder[:-1])
+        holders = tuple(holder for _, holder in moved)
+        entries = tuple(again.entries)
+        self._list(again, Listing(listing.tree, listing.path, entries, holders=holders))
 
     # --- content
 
@@ -279,12 +503,12 @@ class Transfer:
         large: list[Item] = []
         try:
             for want in wants:
-                if want.index >= len(entries):
-                    raise PeerError("wants what was not offered")
                 entry = entries[want.index]
-                extents = None if want.full else entry.extents
+                extents = None if want.full else joined(entry.extents or (), want.extents)
+                if entry.extents is None:
+                    extents = None
                 small = (
-                    entry.size <= _SMALL_BYTES if want.size == ABSENT else want.digests is not None
+                    entry.size <= SMALL_BYTES if want.size == ABSENT else want.digests is not None
                 )
                 if not small:
                     large.append(Large(tree, path, entry.name, want.size, extents, want.attributes))
@@ -316,11 +540,11 @@ class Transfer:
                 theirs = want.digests or b""
                 if len(theirs) != zones_in(ranges) * DIGEST_BYTES:
                     raise PeerError("digests do not fit the file")
-                runs = differing_runs(ranges, zone_digests(fd, ranges, size, sparse), theirs)
+                ours = zone_digests(fd, ranges, size, sparse, self._shared.seed)
+                runs = differing_runs(ranges, ours, theirs)
             copied = 0
             if runs or want.attributes or want.size != size:
-                copied = batch.add_runs(entry, fd, runs, sparse, punch=want.size != ABSENT)
-                batch.add(entry.name, entry=entry)
+                copied = batch.add_whole(entry, fd, runs, sparse, punch=want.size != ABSENT)
         finally:
             os.close(fd)
         self._shared.count(1, 1 if runs else 0, weight(entry), copied)
@@ -341,7 +565,25 @@ class Transfer:
             return
         finally:
             os.close(dir_fd)
+        parts = split(item, entry.size)
+        if parts:
+            self.close_file(fd)
+            self._add(parts)
+            return
         LargeFile(self, self._shared, item, entry, fd, is_sparse(found)).begin()
+
+    def _ending(self, item: Ending) -> None:
+        dir_fd = self._open(item.tree, item.path)
+        if dir_fd is None:
+            return
+        try:
+            for seen in look(dir_fd, (item.name,), self._shared.acl):
+                if S_ISREG(seen.status.st_mode):
+                    batch = Batch(self, item.tree, item.path)
+                    batch.add(item.name, entry=entry_of(seen, seen.ident, None, Rule.IDENT))
+                    batch.send()
+        finally:
+            os.close(dir_fd)
 
     # --- hard links
 
@@ -356,7 +598,7 @@ class Transfer:
             if found is None or found.st_ino != item.inode:
                 return
             extents = item.extents if S_ISREG(found.st_mode) else None
-            entry = trees.entry_of(dir_fd, first[-1], found, shared.acl, extents)
+            entry = trees.entry_of(dir_fd, first[-1], found, shared.acl, extents, item.rule)
         except OSError as error:
             if error.errno not in trees.GONE:
                 raise

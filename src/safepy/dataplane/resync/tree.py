@@ -11,10 +11,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from stat import S_IFMT, S_ISDIR, S_ISLNK, S_ISREG
 
-from safepy.dataplane.resync.messages import Entry, xattr_allowed
+from safepy.dataplane.resync.messages import IDENT_BYTES, Entry, Rule, Xattrs, xattr_allowed
+from safepy.storage.idents import IDENT_XATTR
 from safepy.storage.syscalls import openat2
 
 Path = tuple[bytes, ...]
+#: (ident, extended attributes)
+Extra = tuple[bytes, tuple[tuple[bytes, bytes], ...]]
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 #: Kept well below PATH_MAX; deeper directories are opened in several steps.
@@ -23,6 +26,10 @@ _MIN_TIME_NS, _MAX_TIME_NS = -(1 << 63), (1 << 64) - 1
 _NO_XATTRS = (errno.ENOTSUP, errno.ENODATA, errno.ENOENT, errno.ELOOP, errno.EPERM)
 #: "It is not there": vanished, or became something else.
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE, errno.ENXIO, errno.EXDEV)
+
+
+#: What a name may answer that became something else since it was looked at.
+GONE_OR_OTHER = (*GONE, errno.EINVAL, errno.ENODEV, errno.EISDIR)
 
 
 def split(path: bytes) -> Path:
@@ -69,7 +76,7 @@ def open_or_none(root_fd: int, path: Path) -> int | None:
 
 
 def names_in(dir_fd: int) -> list[bytes]:
-    return [os.fsencode(name) for name in os.listdir(dir_fd)]
+    return os.listdir(b"/proc/self/fd/%d" % dir_fd)
 
 
 def status(dir_fd: int, name: bytes) -> os.stat_result | None:
@@ -97,6 +104,20 @@ def open_file(dir_fd: int, name: bytes, flags: int = os.O_RDONLY) -> int:
         os.close(place)
 
 
+def open_seen(dir_fd: int, name: bytes, seen: os.stat_result) -> int:
+    """Open to read what was a regular file a moment ago, in a tree of which only this node's own
+    applications change anything. Another one by now raises ENOENT."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        fd = os.open(name, flags | os.O_NOATIME, dir_fd=dir_fd)
+    except PermissionError:
+        fd = os.open(name, flags, dir_fd=dir_fd)
+    if os.fstat(fd).st_ino != seen.st_ino:
+        os.close(fd)
+        raise FileNotFoundError(errno.ENOENT, "another file by now")
+    return fd
+
+
 def open_file_or_none(dir_fd: int, name: bytes) -> int | None:
     """`open_file` to read, but None when there is no such file any more."""
     try:
@@ -108,24 +129,62 @@ def open_file_or_none(dir_fd: int, name: bytes) -> int | None:
 
 
 def read_xattrs(
-    dir_fd: int, name: bytes, acl: bool
-) -> tuple[tuple[bytes, bytes], ...]:  # sorted by name
-    """The replicated extended attributes. What vanished meanwhile has none."""
-    place = b"/proc/self/fd/%d/%s" % (dir_fd, name)
+    dir_fd: int, name: bytes, mode: int, acl: bool
+) -> tuple[bytes, Xattrs]:  # sorted by name
+    """The ident (empty: none) and the replicated extended attributes of what stands at `name`.
+    What vanished meanwhile has none."""
+    return _read_xattrs(b"/proc/self/fd/%d/%s" % (dir_fd, name), mode, acl)
+
+
+def _read_xattrs(place: bytes | int, mode: int, acl: bool) -> tuple[bytes, Xattrs]:
+    follow = isinstance(place, int)
     try:
-        listed = os.listxattr(place, follow_symlinks=False)
+        listed = os.listxattr(place, follow_symlinks=follow)
         if not listed:
-            return ()
+            return b"", ()
+        ident = b""
         found = []
         for attribute in sorted(map(os.fsencode, listed)):
-            if xattr_allowed(attribute, acl):
-                value = os.getxattr(place, attribute, follow_symlinks=False)
+            if attribute == IDENT_XATTR:
+                if S_ISREG(mode) or S_ISDIR(mode):
+                    ident = os.getxattr(place, attribute, follow_symlinks=follow)
+            elif xattr_allowed(attribute, acl):
+                value = os.getxattr(place, attribute, follow_symlinks=follow)
                 found.append((attribute, value))
-        return tuple(found)
+        return ident if len(ident) == IDENT_BYTES else b"", tuple(found)
     except OSError as error:
         if error.errno not in _NO_XATTRS:
             raise
-        return ()
+        return b"", ()
+
+
+def clamped(time_ns: int) -> int:
+    """A time as it fits in a message."""
+    return min(max(time_ns, _MIN_TIME_NS), _MAX_TIME_NS)
+
+
+def ident_of(dir_fd: int, name: bytes) -> bytes:
+    """The ident of a file or directory, empty if it has none."""
+    return ident_at(b"/proc/self/fd/%d/%s" % (dir_fd, name))
+
+
+def ident_at(place: bytes | int) -> bytes:
+    try:
+        ident = os.getxattr(place, IDENT_XATTR, follow_symlinks=isinstance(place, int))
+    except OSError as error:
+        if error.errno not in _NO_XATTRS:
+            raise
+        return b""
+    return ident if len(ident) == IDENT_BYTES else b""
+
+
+def set_ident(place: bytes | int, ident: bytes) -> None:
+    """Give it this ident, or take away the one it has."""
+    follow = isinstance(place, int)
+    if ident:
+        os.setxattr(place, IDENT_XATTR, ident, follow_symlinks=follow)
+    else:
+        os.removexattr(place, IDENT_XATTR, follow_symlinks=follow)
 
 
 def entry_of(
@@ -134,6 +193,7 @@ def entry_of(
     found: os.stat_result,
     acl: bool,
     extents: tuple[tuple[int, int], ...] | None = None,
+    rule: int = Rule.IDENT,
 ) -> Entry:
     """What there is to know of one name. Raises OSError (GONE) when it vanishes meanwhile."""
     mode = found.st_mode
@@ -145,19 +205,22 @@ def entry_of(
             if error.errno != errno.EINVAL:
                 raise
             raise FileNotFoundError(errno.ENOENT, "no symbolic link any more") from error
+    ident, xattrs = read_xattrs(dir_fd, name, mode, acl)
     return Entry(
         name,
         mode,
         found.st_uid,
         found.st_gid,
         found.st_size if S_ISREG(mode) else 0,
-        min(max(found.st_mtime_ns, _MIN_TIME_NS), _MAX_TIME_NS),
-        min(max(found.st_atime_ns, _MIN_TIME_NS), _MAX_TIME_NS),
+        clamped(found.st_mtime_ns),
+        clamped(found.st_atime_ns),
         found.st_rdev,
         found.st_nlink > 1 and not S_ISDIR(mode),
         link,
-        read_xattrs(dir_fd, name, acl),
+        xattrs,
         extents,
+        ident,
+        rule,
     )
 
 
@@ -198,20 +261,19 @@ def renamed(entry: Entry, name: bytes) -> Entry:
     return Entry(**{**values, "name": name})
 
 
-def attributes_differ(
-    dir_fd: int, name: bytes, found: os.stat_result, entry: Entry, acl: bool
-) -> bool:
+def attributes_differ(found: os.stat_result, entry: Entry, extra: Extra, acl: bool) -> bool:
+    """Whether the attributes of what was found differ; `extra` is what `read_xattrs` says."""
     return (
         found.st_mode != entry.mode
         or found.st_uid != entry.uid
         or found.st_gid != entry.gid
         or found.st_mtime_ns != entry.mtime_ns
-        or read_xattrs(dir_fd, name, acl) != _meant(entry, acl)
+        or extra != (entry.ident, _meant(entry, acl))
     )
 
 
 def apply_attributes(dir_fd: int, name: bytes, entry: Entry, acl: bool) -> None:
-    """Make owner, mode, extended attributes and times of `name` those of `entry`.
+    """Make owner, mode, ident, extended attributes and times of `name` those of `entry`.
 
     In this order: a change of owner clears set-id bits and capabilities, an ACL changes the
     mode, everything changes a time.
@@ -222,12 +284,23 @@ def apply_attributes(dir_fd: int, name: bytes, entry: Entry, acl: bool) -> None:
     owner_changed = found.st_uid != entry.uid or found.st_gid != entry.gid
     if owner_changed:
         os.chown(name, entry.uid, entry.gid, dir_fd=dir_fd, follow_symlinks=False)
-    xattrs_changed = _apply_xattrs(dir_fd, name, entry, acl)
+    place = b"/proc/self/fd/%d/%s" % (dir_fd, name)
+    xattrs_changed = _apply_xattrs(place, entry, acl)
     if not S_ISLNK(entry.mode) and (owner_changed or xattrs_changed or found.st_mode != entry.mode):
         _chmod(dir_fd, name, entry.mode & 0o7777)
     if found.st_mtime_ns != entry.mtime_ns:
         times = (entry.atime_ns, entry.mtime_ns)
         os.utime(name, ns=times, dir_fd=dir_fd, follow_symlinks=False)
+
+
+def apply_to_descriptor(fd: int, entry: Entry, acl: bool) -> None:
+    """As `apply_attributes`, of an open regular file that was written."""
+    found = os.fstat(fd)
+    if found.st_uid != entry.uid or found.st_gid != entry.gid:
+        os.fchown(fd, entry.uid, entry.gid)
+    _apply_xattrs(fd, entry, acl)
+    os.fchmod(fd, entry.mode & 0o7777)
+    os.utime(fd, ns=(entry.atime_ns, entry.mtime_ns))
 
 
 def remove(dir_fd: int, name: bytes, breathe: Callable[[], None] = lambda: None) -> None:
@@ -295,17 +368,20 @@ def _meant(entry: Entry, acl: bool) -> tuple[tuple[bytes, bytes], ...]:
     return tuple(pair for pair in entry.xattrs if xattr_allowed(pair[0], acl))
 
 
-def _apply_xattrs(dir_fd: int, name: bytes, entry: Entry, acl: bool) -> bool:
-    here = dict(read_xattrs(dir_fd, name, acl))
-    meant = dict(_meant(entry, acl))
-    if here == meant:
+def _apply_xattrs(place: bytes | int, entry: Entry, acl: bool) -> bool:
+    ident, found = _read_xattrs(place, entry.mode, acl)
+    if ident != entry.ident:
+        set_ident(place, entry.ident)
+    meant_pairs = _meant(entry, acl)
+    if found == meant_pairs:
         return False
-    place = b"/proc/self/fd/%d/%s" % (dir_fd, name)
+    follow = isinstance(place, int)
+    here, meant = dict(found), dict(meant_pairs)
     for attribute in here.keys() - meant.keys():
-        os.removexattr(place, attribute, follow_symlinks=False)
+        os.removexattr(place, attribute, follow_symlinks=follow)
     for attribute, value in meant.items():
         if here.get(attribute) != value:
-            os.setxattr(place, attribute, value, follow_symlinks=False)
+            os.setxattr(place, attribute, value, follow_symlinks=follow)
     return True
 
 

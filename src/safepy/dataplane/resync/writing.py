@@ -19,6 +19,8 @@ def make(dir_fd: int, name: bytes, entry: Entry) -> None:
     """Make what is not there, without its attributes; a regular file is empty."""
     if S_ISDIR(entry.mode):
         os.mkdir(name, 0o700, dir_fd=dir_fd)
+        if entry.ident:  # At once: its attributes come last, and an interruption may come before.
+            trees.set_ident(b"/proc/self/fd/%d/%s" % (dir_fd, name), entry.ident)
     elif S_ISREG(entry.mode):
         os.close(os.open(name, CREATE, 0o600, dir_fd=dir_fd))
     elif S_ISLNK(entry.mode):

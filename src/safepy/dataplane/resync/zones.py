@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from xxhash import xxh3_128_digest
 
@@ -37,6 +37,21 @@ def ranges_to_compare(
     return ranges
 
 
+def joined(
+    one: Sequence[tuple[int, int]], other: Sequence[tuple[int, int]]
+) -> tuple[tuple[int, int], ...]:
+    """Both sets of extents as one: whole zones, sorted, none touching another."""
+    result: list[tuple[int, int]] = []
+    for start, end in sorted([*one, *other]):
+        start -= start % ZONE_BYTES
+        end = -(-end // ZONE_BYTES) * ZONE_BYTES
+        if result and start <= result[-1][1]:
+            result[-1] = (result[-1][0], max(end, result[-1][1]))
+        else:
+            result.append((start, end))
+    return tuple(result)
+
+
 def zones_in(ranges: Iterable[tuple[int, int]]) -> int:
     return sum(-(-(end - start) // ZONE_BYTES) for start, end in ranges)
 
@@ -47,10 +62,12 @@ def is_sparse(status: os.stat_result) -> bool:
 
 
 def zone_digests(
-    fd: int, ranges: Iterable[tuple[int, int]], size: int, sparse: bool
+    fd: int, ranges: Iterable[tuple[int, int]], size: int, sparse: bool, seed: int = 0
 ) -> Iterator[bytes]:
     """The digest of every zone of `ranges`, reading the file as if it ended at `size`.
 
+    `seed` is a secret of both nodes, chosen for one synchronisation: without it nobody can
+    prepare two contents with the same digest.
     A file that is shorter meanwhile gives HOLE for what is not there.
     """
     for start, end in ranges:
@@ -73,7 +90,7 @@ def zone_digests(
                     yield HOLE
                 break
             for zone in range(0, len(data), ZONE_BYTES):
-                yield xxh3_128_digest(data[zone : zone + ZONE_BYTES])
+                yield xxh3_128_digest(data[zone : zone + ZONE_BYTES], seed)
             at += -(-len(data) // ZONE_BYTES) * ZONE_BYTES
 
 
