@@ -4,7 +4,8 @@
 
 Each target runs in a process of its own under libFuzzer (atheris, a wheel without a compiler:
 `pip install atheris`). Inputs that make it fail are kept in tests/fuzz/corpus/TARGET and make the
-normal tests fail until the parser is mended; `--keep` adds a few small inputs that reach far. Ends with 1 if anything was found.
+normal tests fail until the parser is mended; `--keep` adds a few small inputs that reach far.
+Ends with 1 if anything was found.
 """
 
 from __future__ import annotations
@@ -57,8 +58,10 @@ def fuzz(name: str, minutes: float, keep: bool) -> list[Path]:
             f"-artifact_prefix={found}/",
             "-print_final_stats=1",
         ]
-        _run(name, [str(work), *options], place)
+        ended = _run(name, [str(work), *options], place)
         failing = sorted(path for path in found.iterdir() if not path.name.startswith("slow-"))
+        if ended and not failing:
+            raise SystemExit(f"guided.py: the target {name} did not run: exit code {ended}")
         kept = [_keep(path, CORPUS / name, "found-") for path in failing]
         if keep:
             known = {*TARGETS[name].seeds, *corpus(name)}
@@ -71,12 +74,11 @@ def fuzz(name: str, minutes: float, keep: bool) -> list[Path]:
         return kept
 
 
-def _run(name: str, arguments: list[str], temporary: str) -> None:
+def _run(name: str, arguments: list[str], temporary: str) -> int:
     """In a process of its own: a crash, an endless loop or too much memory ends only that."""
     environment = {**os.environ, "TMPDIR": temporary}
-    subprocess.run(
-        [sys.executable, __file__, "--child", name, *arguments], env=environment, check=False
-    )
+    command = [sys.executable, __file__, "--child", name, *arguments]
+    return subprocess.run(command, env=environment, check=False).returncode
 
 
 def _keep(path: Path, folder: Path, prefix: str) -> Path:
