@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from markchecks import MarkChecks
+
 from safepy.core.reunion import ancestors
 from safepy.core.state import FROZEN, Link, ModuleState, Phase
 from safepy.model import Active, Disk, Gate, Record, State
@@ -29,7 +31,7 @@ class Broken(AssertionError):
     """A promise was broken."""
 
 
-class Checks:
+class Checks(MarkChecks):
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         #: number -> stable. Every one of them must be on whoever leads next.

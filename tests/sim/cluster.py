@@ -39,6 +39,10 @@ class Cluster:
         self.sync_s = (0.2, 1.5)
         #: Which part of the writes is followed by an fsync.
         self.stable_share = 0.25
+        #: A commit of the intent log, a flush of a tree, the time between checkpoints.
+        self.commit_s = (0.001, 0.01)
+        self.flush_s = (0.002, 0.1)
+        self.checkpoint_s = 2.0
         self.checks = Checks(self)
         self.arbiters = Arbiters(self)
         arbitration = params.get("arbitration", Arbitration())

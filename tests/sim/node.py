@@ -265,7 +265,7 @@ class Node:
         self.backlog.clear()
         self.state = None
         self.runs += 1
-        self.disk.power_loss()
+        self.disk.power_loss(self.cluster.rng)
         self.note("power off")
 
     def power_on(self) -> None:
@@ -307,7 +307,7 @@ class Node:
     def has(self) -> set[int]:
         """The writes that are here, applied or received."""
         received = () if self.worker is None else self.worker.received
-        return self.disk.tree | {number for number, _ in received}
+        return self.disk.tree | {each.number for each in received if not each.checkpoint}
 
     @property
     def healthy(self) -> bool:

@@ -1,7 +1,7 @@
 """The twin of the worker process: the same contract (worker/messages.py), no kernel, no bytes.
 
-A write is a number. The tree is the set of numbers that are there. Everything the real worker
-holds back, this one holds back: gate, deadline, first modification, held writes, window.
+A write is a number (`disk.py`). Everything the real worker holds back, this one holds back: gate,
+deadline, first modification, held writes, window; and the marks before everything (`marking.py`).
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from disk import key_of
+from marking import Marking
+
 from safepy.core import commands as c
 from safepy.core import events as e
-from safepy.model import Gate
+from safepy.model import Gate, SyncMode
 
 if TYPE_CHECKING:
     from node import Node
@@ -40,7 +43,16 @@ class Stream:
     follower: Worker
     epoch: int
     broken: bool = False
-    keep_aside: bool = False
+    mode: SyncMode = SyncMode.EVERYTHING
+
+
+@dataclass
+class Received:
+    """What came over the stream: a write, or the mark of a checkpoint between writes."""
+
+    number: int
+    stable: bool = False
+    checkpoint: bool = False
 
 
 @dataclass
@@ -57,6 +69,8 @@ class Worker:
     held: bool = False
     allowed: bool = False
     keep_aside: bool = False
+    least: SyncMode = SyncMode.EVERYTHING
+    reason: str = ""
     joined: bool = False
     joining: bool = False
     join: c.Join | None = None
@@ -68,10 +82,13 @@ class Worker:
     #: Following.
     follow: c.Follow | None = None
     second: bool = False
-    received: list[tuple[int, bool]] = field(default_factory=list)
+    received: list[Received] = field(default_factory=list)
     applying: bool = False
     unfit: bool = False
     stream: Stream | None = None
+
+    def __post_init__(self) -> None:
+        self.marking = Marking(self)
 
     # -- small things ----------------------------------------------------------------------------
 
@@ -132,6 +149,7 @@ class Worker:
                 self._release(command)
             case c.AllowFollower():
                 self.allowed, self.keep_aside = True, command.keep_aside
+                self.least, self.reason = command.mode, command.reason
             case c.Join():
                 self._join(command)
             case c.Follow():
@@ -148,13 +166,18 @@ class Worker:
                 self._stop_following(command.step_id)
             case c.ModifiedRecorded():
                 self.modified_known = True
-                self._kick()
+                self.kick()
+            case c.CheckpointBegun():
+                self.marking.begun(command.number)
+            case c.CheckpointRecorded():
+                self.marking.recorded(command.number)
             case _:
                 raise AssertionError(command)
 
     def _serve(self, command: c.Serve) -> None:
         assert self.role != "following", "Serve while following"
-        self.role = "serving"
+        self.role, self.allowed = "serving", False
+        self.marking.serve()
         self.modified_known = self.modified_asked = False
         self.done(command.step_id)
 
@@ -166,7 +189,8 @@ class Worker:
         if command.mode is Gate.ALONE and self.joined:
             return
         self.mode, self.deadline = command.mode, self.node.clock_now() + command.deadline_s
-        self._kick()
+        self.marking.quiet = False
+        self.kick()
 
     def _quiesce(self, step_id: int) -> None:
         if self.role != "serving":
@@ -179,19 +203,20 @@ class Worker:
     def _finish_quiesce(self, step_id: int) -> None:
         if not self.alive or self.role != "serving" or self.quiescing != step_id:
             return
-        if self.pending or self.held:
+        if self.pending or self.held or self.marking.waiting:
             self.node.later(0.02, lambda: self._finish_quiesce(step_id))
             return
         self.node.disk.flush()
         if self.joined and self.stream is not None:
             follower = self.stream.follower
-            self._to_peer(lambda: follower.flush_then(lambda: self._flushed(step_id)))
+            self.send(lambda: follower.flush_then(lambda: self._flushed(step_id)))
             return
         self._flushed(step_id)
 
     def _flushed(self, step_id: int) -> None:
         if self.quiescing == step_id:
             self.quiescing = 0
+            self.marking.quiet = True
             self.done(step_id)
 
     def flush_then(self, then: Callable[[], None]) -> None:
@@ -200,12 +225,15 @@ class Worker:
             self.node.later(0.02, lambda: self.flush_then(then))
             return
         self.node.disk.flush()
-        self._to_peer(then)
+        self.send(then)
 
     def _demote(self) -> None:
         self.mode = Gate.CLOSED
+        if self.role == "serving":
+            self.marking.ended()
         self._drop_stream()
-        failed, self.pending, self.backlog = [*self.pending, *self.backlog], [], []
+        failed = [*self.pending, *self.marking.waiting, *self.backlog]
+        self.pending, self.marking.waiting, self.backlog = [], [], []
         self.role, self.held = "idle", False
         self.joined = self.joining = self.syncing = self.allowed = False
         for write in failed:
@@ -216,50 +244,57 @@ class Worker:
             return
         self.joined = self.joining = False
         self._drop_stream()
+        self.marking.go_solo()
+        self.allowed = False
         self.mode, self.deadline = Gate.ALONE, self.node.clock_now() + command.deadline_s
         self.held = False
         self.modified_known = True
         answered, self.pending = self.pending, []
         for write in answered:
             if write.stable:
-                self.node.disk.flush()
+                self.node.disk.fsync(write.number)
             self._acknowledge(write)
         if self.quiescing:
             self._finish_quiesce(self.quiescing)
-        self._kick()
+        self.kick()
 
     # -- writes ----------------------------------------------------------------------------------
 
     def write(self, write: Write) -> None:
         self.backlog.append(write)
-        self._kick()
+        self.kick()
 
-    def _kick(self) -> None:
+    def kick(self) -> None:
         while self.backlog and self.may_begin():
             if self.mode is Gate.ALONE and not self.modified_known:
                 if not self.modified_asked:
                     self.modified_asked = True
                     self.report(e.FirstModification(self.epoch))
                 return
-            write = self.backlog.pop(0)
-            write.sent_at = self.node.clock.now
-            self.node.disk.tree.add(write.number)
-            if write.stable:
-                self.node.disk.flush()
-            write.local_done = True
-            if not self.joined:
-                self._acknowledge(write)
-                continue
-            self.pending.append(write)
-            self._send(write)
+            self.marking.waiting.append(self.backlog.pop(0))
+        self.marking.start()
         self._answer_pending()
+
+    def begin(self, write: Write) -> None:
+        """Its mark is durable (I5): it is applied here and sent."""
+        write.sent_at = self.node.clock.now
+        self.node.cluster.checks.i5_marked_before_it_begins(self.node, write.number)
+        self.node.disk.tree.add(write.number)
+        if write.stable:
+            self.node.disk.fsync(write.number)
+        write.local_done = True
+        if not self.joined:
+            self._acknowledge(write)
+            return
+        self.pending.append(write)
+        self._send(write)
 
     def _send(self, write: Write) -> None:
         stream = self.stream
         if stream is None:
             return
         follower = stream.follower
-        self._to_peer(lambda: follower.receive(write.number, write.stable))
+        self.send(lambda: follower.receive(write.number, write.stable))
 
     def _answer_pending(self) -> None:
         if self.held or not self.may_answer():
@@ -273,6 +308,7 @@ class Worker:
         write.answer(True)
 
     def acknowledged(self, number: int) -> None:
+        self.marking.acknowledged(number)
         for write in self.pending:
             if write.number == number:
                 write.remote_done = True
@@ -281,15 +317,20 @@ class Worker:
     # -- the secondary's side of a write ----------------------------------------------------------
 
     def receive(self, number: int, stable: bool) -> None:
-        self.received.append((number, stable))
+        self.received.append(Received(number, stable))
         if not stable:
             self._ack_to_source(number)
+        self._apply_soon()
+
+    def checkpoint(self, number: int) -> None:
+        """Everything before this is to be made durable; it keeps its place in the order."""
+        self.received.append(Received(number, checkpoint=True))
         self._apply_soon()
 
     def _ack_to_source(self, number: int) -> None:
         if self.stream is not None:
             source = self.stream.source
-            self._to_peer(lambda: source.acknowledged(number))
+            self.send(lambda: source.acknowledged(number))
 
     def _apply_soon(self) -> None:
         if not self.applying:
@@ -306,17 +347,21 @@ class Worker:
             self._source_lost("no space left")
         if self.unfit:
             return
-        number, stable = self.received.pop(0)
-        self.node.disk.tree.add(number)
-        if stable:
-            self.node.disk.flush()
-            self._ack_to_source(number)
+        next_one = self.received.pop(0)
+        number = next_one.number
+        if next_one.checkpoint:
+            self.marking.flush_then(lambda: self.report(e.CheckpointReached(self.epoch, number)))
+        else:
+            self.node.disk.tree.add(number)
+            if next_one.stable:
+                self.node.disk.fsync(number)
+                self._ack_to_source(number)
         if self.received:
             self._apply_soon()
 
     # -- the stream -------------------------------------------------------------------------------
 
-    def _to_peer(self, deliver: Callable[[], None]) -> None:
+    def send(self, deliver: Callable[[], None]) -> None:
         """Over the live stream, in order: every hop has the same delay at one time."""
         stream = self.stream
         if stream is None or stream.broken:
@@ -359,20 +404,28 @@ class Worker:
         self._drop_stream()
         self.stream, self.syncing = stream, True
         stream.follower.stream = stream
-        stream.follower.begin_sync(self.keep_aside)
+        mode, reason = self.marking.choose(stream.follower)
+        stream.mode = mode
+        for end in (self, stream.follower):
+            end.report(e.SyncChosen(self.epoch, mode, reason))
+        stream.follower.begin_sync(self)
         rng = self.node.cluster.rng
         self.node.later(rng.uniform(*self.node.cluster.sync_s), lambda: self._synchronised(stream))
 
-    def begin_sync(self, keep_aside: bool) -> None:
-        """The first byte changes: from here the tree is neither the old one nor the new one."""
-        assert self.follow is not None
+    def begin_sync(self, source: Worker) -> None:
+        """The first byte changes: what is looked at is neither the old nor the new content."""
+        assert self.follow is not None and self.stream is not None
         self.node.cluster.checks.first_byte_changes(self.node)
         disk, rng = self.node.disk, self.node.cluster.rng
-        self.keep_aside = keep_aside or self.follow.keep_aside
-        if self.keep_aside:
+        if source.keep_aside or self.follow.keep_aside:
             disk.kept |= disk.tree
-        disk.tree = {value for value in disk.tree if rng.random() < 0.5}
-        disk.stable = {value for value in disk.stable if value in disk.tree}
+        looked_at = source.marking.looked_at(self, self.stream.mode)
+        # What is equal is not written.
+        other = {key_of(n) for n in disk.tree ^ source.node.disk.tree}
+        changing = {n for n in sorted(disk.tree) if key_of(n) in other and looked_at(key_of(n))}
+        torn = {n for n in sorted(changing) if rng.random() < 0.5}
+        disk.tree -= torn
+        disk.stable -= torn
 
     def _synchronised(self, stream: Stream) -> None:
         if self.stream is not stream or stream.broken or not self.syncing or not self.alive:
@@ -384,10 +437,12 @@ class Worker:
         if self.pending:
             self.node.later(0.02, lambda: self._synchronised(stream))
             return
-        self.node.disk.flush()
-        disk = stream.follower.node.disk
-        disk.tree = set(self.node.disk.tree)
-        disk.flush()
+        looked_at = self.marking.looked_at(stream.follower, stream.mode)
+        stream.follower.node.disk.copy_from(self.node.disk, looked_at)
+        self.marking.flush_both(stream.follower)
+        self.node.cluster.checks.equal_and_flushed_at_the_end_of_a_resynchronisation(
+            self.node, stream.follower.node, stream.mode
+        )
         self.joining = True
         self.report(e.CaughtUp(self.epoch))
 
@@ -399,14 +454,15 @@ class Worker:
         event = e.AdoptRequested(
             command.epoch, command.gen, command.base, command.history, command.checkpoint
         )
-        self._to_peer(lambda: follower.report(event))
+        self.send(lambda: follower.report(event))
 
     def _adopted(self, command: c.Adopted) -> None:
         if self.stream is None or self.stream.broken or self.role != "following":
             return
         self.second = True
+        self.node.disk.clear_log()
         source = self.stream.source
-        self._to_peer(lambda: source.adopt_done(command.epoch))
+        self.send(lambda: source.adopt_done(command.epoch))
         self.report(e.Joined(command.epoch))
         self._keep_alive(self.stream)
 
@@ -415,18 +471,20 @@ class Worker:
             return
         self.epoch = epoch
         self.joining, self.joined, self.join, self.syncing = False, True, None, False
+        self.allowed = False
         self.mode = Gate.PRIM if self.mode is not Gate.CLOSED else self.mode
         self.held = False
+        self.marking.joined()
         self.report(e.Joined(epoch))
         self._keep_alive(self.stream)
         self._watch(self.stream)
-        self._kick()
+        self.kick()
 
     def _keep_alive(self, stream: Stream) -> None:
         if not self.alive or self.stream is not stream or stream.broken:
             return
         other = stream.follower if stream.source is self else stream.source
-        self._to_peer(lambda: other.report(e.ReplicaHeard()))
+        self.send(lambda: other.report(e.ReplicaHeard()))
         self.node.later(1.0, lambda: self._keep_alive(stream))
 
     def _watch(self, stream: Stream) -> None:
@@ -454,7 +512,7 @@ class Worker:
             elif self.syncing:
                 self.syncing = self.held = False
                 self.report(e.ResyncFailed(self.epoch, "connection lost"))
-                self._kick()
+                self.kick()
 
     def _source_lost(self, reason: str) -> None:
         self.report(e.SourceLost(self.epoch, reason))
@@ -479,6 +537,7 @@ class Worker:
             return
         if self.second:
             self.node.disk.flush()
+            self.marking.was_second = True
         self.role, self.follow, self.second = "idle", None, False
         self.done(step_id)
 
@@ -487,7 +546,7 @@ class Worker:
         if not self.alive:
             return
         self.alive = False
-        writes = [*self.pending, *self.backlog]
+        writes = [*self.pending, *self.marking.waiting, *self.backlog]
         self._drop_stream()
         for write in writes:
             write.answer(False)
