@@ -10,6 +10,7 @@ that is compared as (device, path within the file system), by the namespace's ow
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -135,7 +136,7 @@ def _of_process(pid: str, space: _Space) -> Iterator[OpenFile]:
 def _descriptors(pid: str, space: _Space) -> Iterator[tuple[str, bool, str]]:
     for number in os.listdir(f"/proc/{pid}/fd"):
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-            path = space.locate(os.readlink(f"/proc/{pid}/fd/{number}"))
+            path = space.locate(_target(f"/proc/{pid}/fd/{number}"))
             if path is None:
                 continue
             flags, mount = _fdinfo(f"/proc/{pid}/fdinfo/{number}")
@@ -146,7 +147,7 @@ def _descriptors(pid: str, space: _Space) -> Iterator[tuple[str, bool, str]]:
 
 def _working_directory(pid: str, space: _Space) -> Iterator[tuple[str, bool, str]]:
     link = f"/proc/{pid}/cwd"
-    path = space.locate(os.readlink(link))
+    path = space.locate(_target(link))
     if path is None:
         return
     # Such a descriptor asks nothing of the file system.
@@ -173,6 +174,16 @@ def _mappings(pid: str, space: _Space) -> Iterator[tuple[str, bool, str]]:
         major, _, minor = fields[3].decode("ascii").partition(":")
         if path is not None and space.is_device(f"{int(major, 16)}:{int(minor, 16)}"):
             yield path, True, "mapped"
+
+
+def _target(link: str) -> str:
+    """What a link of /proc leads to; "" if that name is longer than the kernel can tell."""
+    try:
+        return os.readlink(link)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return ""
 
 
 def _fdinfo(path: str) -> tuple[int, int]:

@@ -90,6 +90,20 @@ def test_what_lies_beside_is_not_meant(place: Path) -> None:
         assert found_in(place) == []
 
 
+def test_a_name_longer_than_the_kernel_can_tell_keeps_nobody_from_looking(place: Path) -> None:
+    deep = """
+os.chdir(sys.argv[1])
+for _ in range(20):
+    os.mkdir("d" * 250)
+    os.chdir("d" * 250)
+f = open("file", "w")
+g = open(sys.argv[2], "r+b")
+"""
+    with holding(deep, str(place.parent), str(place / "sub" / "file")) as pid:
+        assert [(one.pid, one.path) for one in found_in(place)] == [(pid, "/shown/sub/file")]
+    subprocess.run(["rm", "-rf", str(place.parent / ("d" * 250))], check=True)
+
+
 def test_own_files_do_not_count(place: Path) -> None:
     with (place / "sub" / "file").open("r+b"):
         assert found_in(place) == []

@@ -1,0 +1,172 @@
+"""What `<rfs>` says beyond the directories, with two real daemons: what must hold before a start,
+callbacks, the schedule, figures and the tools that look."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "daemon"))
+
+from pair import MODULE, Daemon, config, until
+from test_fuse_daemon_pair import MODULE_ID, PULSE_MS, Mirror
+from test_fuse_daemon_pair import mirror as mirror  # a fixture
+
+from safepy.errors import SafekitError
+
+pytestmark = pytest.mark.kernel
+
+#: Nothing crashes here: patience with a busy machine costs nothing.
+TIMEOUT_MS = 15_000
+
+#: Says what it is asked, and refuses while there is a file `refuse`.
+CALLBACK = """#!/bin/sh
+echo "$(basename "$0") $*" >>"$SAFEUSERVAR/calls"
+[ ! -e "$SAFEUSERVAR/refuse" ] || exit 2
+"""
+
+
+def begin(mirror: Mirror, attributes: str = "", inside: str = "") -> None:
+    rfs = f'<rfs {attributes}><replicated dir="{mirror.data}">{inside}</replicated></rfs>'
+    xml = config(PULSE_MS, TIMEOUT_MS, "", rfs).replace("%NODE%", "one")
+    for node in mirror.nodes:
+        node.start()
+        node.install(xml, MODULE_ID)
+        script = node.safe / "modules" / MODULE / "bin" / "_rfs_callback"
+        script.write_text(CALLBACK)
+        script.chmod(0o755)
+        node.configure()
+
+
+def resources(node: Daemon) -> dict[str, str]:
+    (snapshot,) = node.ask("state")
+    return {name: value for name, value, _ in snapshot.resources}
+
+
+def reason(node: Daemon) -> str:
+    (snapshot,) = node.ask("state")
+    return f"{snapshot.state}: {snapshot.reason}"
+
+
+@pytest.fixture
+def outside() -> Iterator[list[subprocess.Popen[str]]]:
+    """Processes that are no part of a module."""
+    found: list[subprocess.Popen[str]] = []
+    yield found
+    for process in found:
+        process.kill()
+        process.wait()
+
+
+def holding(path: Path, mode: str) -> subprocess.Popen[str]:
+    code = "import sys, time\nf = open(sys.argv[1], sys.argv[2])\nprint('', flush=True)\n"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code + "time.sleep(600)", str(path), mode],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process
+
+
+def test_what_must_hold_before_a_start(
+    mirror: Mirror, outside: list[subprocess.Popen[str]]
+) -> None:
+    begin(mirror, inside='<tocheck path="there"/>')
+    n1 = mirror.n1
+    n1.act("prim")
+    until(lambda: reason(n1).startswith("STOP: The rep"), lambda: mirror.story("refused"))
+    assert f"there is not in the replicated directory {mirror.data} (tocheck)" in reason(n1)
+
+    real = mirror.data.parent / "n1" / "data"
+    (real / "there").touch()
+    (real / "busy").touch()
+    # Through the directory's own name on this host: what the daemon calls by another one.
+    writer, reader = holding(real / "busy", "r+"), holding(real / "there", "r")
+    outside += [writer, reader]
+    n1.act("prim")
+    wanted = f"(pid {writer.pid}) has {mirror.data}/busy open for writing"
+    until(lambda: wanted in reason(n1), lambda: mirror.story(wanted))
+    assert "would not be replicated" in reason(n1)
+    writer.kill()
+    n1.act("prim")
+    until(lambda: n1.shown == "ALONE Ready", lambda: mirror.story("alone"))
+    told = f"(pid {reader.pid}) has {mirror.data}/there open"
+    assert [line for line in n1.lines() if line.startswith("rfsplug Opened") and told in line]
+
+
+def test_callbacks(mirror: Mirror) -> None:
+    begin(mirror, 'scripts="on"')
+    refuse = mirror.n2.var / "modules" / MODULE / "refuse"
+    mirror.n1.act("prim")
+    until(lambda: mirror.n1.shown == "ALONE Ready", lambda: mirror.story("alone"))
+    refuse.touch()
+    mirror.n2.act("start")
+    until(
+        lambda: resources(mirror.n2).get("rfs.reintegre_failed") == "true",
+        lambda: mirror.story("the callback keeps it from being synchronised"),
+    )
+    assert "_rfs_callback _rfs_startsynch" in mirror.n2.calls
+    assert "Ready" not in mirror.n2.shown
+    refuse.unlink()
+    mirror.become("PRIM Ready", "SECOND Ready")
+    assert resources(mirror.n2)["rfs.reintegre_failed"] == "false"
+    mirror.n1.act("swap")
+    mirror.become("SECOND Ready", "PRIM Ready")
+    assert "_rfs_callback _rfs_pritoscd" in mirror.n1.calls
+
+
+def test_a_scheduled_synchronisation_by_hand(mirror: Mirror) -> None:
+    begin(mirror, 'syncat="1 0 29 2 *"')
+    n1, n2 = mirror.nodes
+    with pytest.raises(SafekitError, match="is STOP"):
+        n2.ask("resource.set", name="rfs.syncat", value="up")
+    n1.act("prim")
+    until(lambda: n1.shown == "ALONE Ready", lambda: mirror.story("alone"))
+    (mirror.at(n1) / "one").write_text("1")
+    n2.act("start")
+    until(lambda: n2.shown == "WAIT NotReady", lambda: mirror.story("n2 waits for its date"))
+    assert resources(n2)["rfs.syncat"] == "down"
+    with pytest.raises(SafekitError, match="up or down"):
+        n2.ask("resource.set", name="rfs.syncat", value="now")
+    n2.ask("resource.set", name="rfs.syncat", value="up")
+    # It is brought up to date, and waits again.
+    real = mirror.data.parent / "n2" / "data" / "one"
+    until(real.exists, lambda: mirror.story("copied"))
+    until(
+        lambda: n2.shown == "WAIT NotReady" and resources(n2)["rfs.syncat"] == "down",
+        lambda: mirror.story("n2 waits again"),
+    )
+    assert any("Resource rfs.syncat set to up by root" in line for line in n2.lines())
+
+
+def test_figures_and_the_tools_that_look(mirror: Mirror) -> None:
+    begin(mirror)
+    n1, n2 = mirror.nodes
+    n1.act("prim")
+    until(lambda: n1.shown == "ALONE Ready", lambda: mirror.story("alone"))
+    (mirror.at(n1) / "large").write_bytes(bytes(4 << 20))
+    with pytest.raises(SafekitError, match="ALONE Ready, and only PRIM and SECOND Ready"):
+        n1.ask("verify")
+    n2.act("start")
+    mirror.become("PRIM Ready", "SECOND Ready")
+    with pytest.raises(SafekitError, match="only a node that is ALONE"):
+        n1.ask("estimate")
+
+    def shown(node: Daemon, name: str) -> Any:
+        return resources(node).get(f"rfs.{name}", "")
+
+    until(
+        lambda: shown(n1, "netout_bandwidth") not in ("", "0"),
+        lambda: mirror.story(f"traffic {resources(n1)}"),
+    )
+    until(
+        lambda: shown(n1, "netout_bandwidth") == "0",
+        lambda: mirror.story(f"no traffic {resources(n1)}"),
+    )
