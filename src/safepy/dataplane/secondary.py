@@ -75,6 +75,10 @@ class Secondary:
         """The number of the newest operation that came."""
         return self._received
 
+    def apply_received(self) -> None:
+        """Everything that came is in the trees; fsyncs among it may still run."""
+        self._apply_queue()
+
     def sync_again(self, seq: int, tree_index: int, op: Op) -> None:
         """The stream was interrupted, and the primary has not heard how this fsync ended."""
         if self.faulted or self._closed or seq in self._syncing:

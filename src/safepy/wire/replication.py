@@ -183,6 +183,75 @@ class Leave(Message, frozen=True, tag=18):
     """Secondary: this node stops following; the stream will not be taken up again."""
 
 
+class VerifyAsk(Message, frozen=True, tag=19):
+    """Secondary: an operator wants both copies compared; the primary does it. `mend` as in
+    `VerifyTold.mend`."""
+
+    number: int
+    mend: str
+
+
+class VerifyStop(Message, frozen=True, tag=20):
+    """Secondary: end the comparison that was asked for."""
+
+
+class MoreNames(Message, frozen=True, tag=21):
+    """Primary: which names does this directory have besides these, after `after` up to `upto`?"""
+
+    number: int
+    tree: int
+    path: bytes
+    after: bytes
+    upto: bytes
+    names: tuple[bytes, ...]
+
+
+class MoreNamesAre(Message, frozen=True, tag=22):
+    """Secondary: answer to `MoreNames`; `error` is a sentence if it could not be read."""
+
+    number: int
+    names: tuple[bytes, ...]
+    error: str = ""
+
+
+class Inspect(Message, frozen=True, tag=23):
+    """Primary, in order among the operations: digests of these names in this directory, as they are
+    now (`dataplane.inspection`). `warm`: out of order, only have them read into memory."""
+
+    number: int
+    tree: int
+    path: bytes
+    items: tuple[tuple[bytes, int, int], ...]
+    seed: int
+    warm: bool = False
+
+
+class Inspected(Message, frozen=True, tag=24):
+    """Secondary: answer to `Inspect`."""
+
+    number: int
+    digests: tuple[tuple[bytes, bytes], ...]
+    error: str = ""
+
+
+class VerifyTold(Message, frozen=True, tag=25):
+    """Primary: how far the comparison is that the secondary asked for, and what differs. `done`
+    ends it, with `problem` if it did not come to its end."""
+
+    files: int
+    compared_bytes: int
+    differences: tuple[tuple[int, bytes, str], ...] = ()
+    done: bool = False
+    problem: str = ""
+
+
+class Owed(Message, frozen=True, tag=26):
+    """Primary: these paths differ, and this node's content is to be given up for the
+    secondary's: once it leads, they are compared (`rfsverify --mend second`)."""
+
+    paths: tuple[tuple[int, bytes], ...]
+
+
 AnyMessage = (
     Apply
     | Ack
@@ -201,6 +270,14 @@ AnyMessage = (
     | Resume
     | SyncAgain
     | Leave
+    | VerifyAsk
+    | VerifyStop
+    | MoreNames
+    | MoreNamesAre
+    | Inspect
+    | Inspected
+    | VerifyTold
+    | Owed
 )
 
 _decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)

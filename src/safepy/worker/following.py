@@ -9,34 +9,33 @@ decided otherwise (take over, or be brought up to date again).
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 
 import msgspec
 
 from safepy.dataplane.resync.aside import Aside
-from safepy.dataplane.resync.target import Target
 from safepy.dataplane.secondary import Secondary
 from safepy.errors import PeerError, SafekitError
 from safepy.host.loop import Timer
 from safepy.model import Progress
-from safepy.net.blocking import BlockingStream, connect_blocking
 from safepy.net.dialing import Dial, dial
 from safepy.net.peer import SecureStream
 from safepy.storage.backing import Tree
 from safepy.storage.syscalls import syncfs
 from safepy.wire import replication as wire
-from safepy.wire.secure import Hello, Refused
+from safepy.wire.secure import Refused
 from safepy.worker import messages
 from safepy.worker.common import Context, hello, in_thread
+from safepy.worker.inspected import answer
 from safepy.worker.telling import ProgressLog
+from safepy.worker.transfers import Transfers
+from safepy.worker.verify_desk import BUSY, INTERRUPTED, progress
 
 REDIAL_S = 0.5
 #: Writers on the other node wait for a stream that was interrupted.
 RESUME_S = 0.1
 #: The wait doubles so often at most when synchronisations fail one after the other (a full disk).
 REDIAL_DOUBLINGS = 4
-TRANSFER_TIMEOUT_S = 150.0
 #: The source asks for one flush at a time; one of an attempt that failed may still run.
 FLUSHES_MAX = 4
 
@@ -67,6 +66,7 @@ class Following:
         #: Names the live stream, whatever connection carries it (I13).
         self._stream_id = ""
         self._resumable = True
+        self._verify: messages.Verify | None = None
         self._dial()
 
     # -- the stream ----------------------------------------
@@ -126,6 +126,7 @@ class Following:
 
     def _lost(self, reason: str) -> None:
         self._end_transfers()
+        self._end_verify(INTERRUPTED)
         if self._closed:
             return
         self._context.report(messages.SourceLost(self.epoch, reason))
@@ -159,6 +160,10 @@ class Following:
                 self._begin_transfers(stream_id, transfers, keep_aside or self._keep_aside)
             case wire.SyncFlush(number):
                 self._flush(number)
+            case wire.Inspect() | wire.MoreNames():
+                self._inspected(message)
+            case wire.VerifyTold():
+                self._verify_told(message)
             case wire.SyncAgain(seq, tree, op):
                 if self._secondary is None:
                     raise PeerError("an fsync is asked for again before any other")
@@ -290,6 +295,51 @@ class Following:
         self._context.report(messages.DiskFault(self.epoch, "OUTDATED", text))
         self._send(wire.Fault(errno, text))
 
+    # -- comparing both copies ----------------------------------------
+
+    def verify(self, order: messages.Verify) -> None:
+        """Have the primary do it, and pass on what it says."""
+        problem = ""
+        if self._secondary is None or self._live is None:
+            problem = "this node is not in sync with a primary"
+        elif self._verify is not None:
+            problem = BUSY
+        if problem:
+            self._context.report(messages.VerifyDone(order.epoch, order.number, 0, 0, problem))
+        else:
+            self._verify = order
+            self._send(wire.VerifyAsk(order.number, order.mend))
+
+    def stop_verify(self) -> None:
+        if self._verify is not None:
+            self._send(wire.VerifyStop())
+
+    def _inspected(self, message: wire.Inspect | wire.MoreNames) -> None:
+        if self._secondary is None:
+            raise PeerError("a comparison before this node is in sync")
+        answer(
+            self._loop,
+            self._secondary,
+            self._context.door_fds,
+            self._setup.acl,
+            self._send,
+            message,
+        )
+
+    def _verify_told(self, told: wire.VerifyTold) -> None:
+        order = self._verify
+        if order is None:
+            return  # it was given up here
+        self._context.report(progress(order, told.files, told.compared_bytes, told.differences))
+        if told.done:
+            self._end_verify(told.problem, told.files, told.compared_bytes)
+
+    def _end_verify(self, problem: str, files: int = 0, size: int = 0) -> None:
+        if self._verify is not None:
+            order, self._verify = self._verify, None
+            done = messages.VerifyDone(order.epoch, order.number, files, size, problem)
+            self._context.report(done)
+
     def stop(self, done: Callable[[bool, str], None]) -> None:
         """Close the stream; what was received is applied and flushed, then `done`."""
         if self._secondary is not None:
@@ -346,71 +396,3 @@ class Following:
             replicated_bytes=0 if self._secondary is None else self._secondary.replicated_bytes,
             progress=self._context.progress_fields(self._progress),
         )
-
-
-class Transfers:
-    """The target's transfer threads: one connection each, ended together."""
-
-    def __init__(
-        self,
-        context: Context,
-        hello: Hello,
-        count: int,
-        aside: Aside | None,
-        on_failed: Callable[[SafekitError | OSError], None],
-    ) -> None:
-        self._context = context
-        self._hello = hello
-        self._on_failed = on_failed
-        self._aside = aside
-        self._closed = self._told = False
-        self._streams: list[BlockingStream] = []
-        self._lock = threading.Lock()
-        for number in range(count):
-            threading.Thread(target=self._run, name=f"transfer-{number}", daemon=True).start()
-
-    def close(self) -> None:
-        """Cut what still runs, and say what was kept aside."""
-        with self._lock:
-            self._closed = True
-            for stream in self._streams:
-                stream.shutdown()
-        aside = self._aside
-        if aside is not None and aside.files:
-            self._context.log(
-                "reintegre",
-                "E",
-                f"{aside.files} files ({aside.bytes // 1024} KB) that the synchronisation "
-                f"replaced or removed are kept in {aside.folder}",
-            )
-
-    def _run(self) -> None:
-        setup = self._context.setup
-        try:
-            address, port = setup.dial
-            stream, _ = connect_blocking(
-                address,
-                port,
-                bytes.fromhex(setup.key),
-                self._hello,
-                TRANSFER_TIMEOUT_S,
-                local_address=setup.listen[0],
-            )
-            with self._lock:
-                if self._closed:
-                    stream.close()
-                    return
-                self._streams.append(stream)
-            try:
-                Target(self._context.door_fds, stream, self._aside, setup.acl).serve()
-            finally:
-                stream.shutdown()
-        except (SafekitError, OSError) as error:
-            cause = error
-            self._context.loop.post(lambda: self._failed(cause))
-
-    def _failed(self, error: SafekitError | OSError) -> None:
-        """The first failure counts; the others follow from it."""
-        if not self._closed and not self._told:
-            self._told = True
-            self._on_failed(error)

@@ -108,10 +108,15 @@ class Worker:
                 elif following is not None:
                     following.checkpoint_recorded(order)
             case messages.Verify():
-                done = messages.VerifyDone(order.epoch, order.number, 0, 0, NOT_YET)
-                self._control.report(done)
+                if (role := serving or following) is not None:
+                    role.verify(order)
+                else:
+                    problem = "this node is neither primary nor secondary"
+                    done = messages.VerifyDone(order.epoch, order.number, 0, 0, problem)
+                    self._control.report(done)
             case messages.StopVerify():
-                pass  # none runs
+                if (role := serving or following) is not None:
+                    role.stop_verify()
             case messages.Estimate():
                 answer = messages.Estimated(
                     order.epoch, order.number, "", "", 0, 0, 0, 0.0, NOT_YET

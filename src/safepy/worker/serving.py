@@ -9,7 +9,7 @@ lost: everything is *held* until the daemon has made it durable that the seconda
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from safepy.core.replica.ops import Op
@@ -28,6 +28,8 @@ from safepy.wire import replication as wire
 from safepy.worker import messages
 from safepy.worker.common import Context, in_thread, sync_path
 from safepy.worker.synchronise import Synchronisation
+from safepy.worker.verify_desk import VerifyDesk
+from safepy.worker.verifying import Found
 
 #: How often the age of the oldest unanswered operation is looked at.
 WATCH_INTERVAL_S = 1.0
@@ -59,6 +61,7 @@ class Serving:
         #: Names the live stream, whatever connection carries it (I13).
         self._stream_id = ""
         self._give_up: Timer | None = None
+        self._desk = VerifyDesk(context, self._say_live, self._mend)
         self._follower_allowed = False
         self._keep_aside = False
         self._sync: Synchronisation | None = None
@@ -93,6 +96,7 @@ class Serving:
         self._closed = True
         self.gate.close()
         self._end_interruption()
+        self._desk.interrupted()
         self._drop_follower()
         self.primary.fail_held()
         for session in self._sessions:
@@ -241,6 +245,8 @@ class Serving:
             raise PeerError(f"adoption of epoch {epoch} that was not asked for")
         self.epoch = epoch
         self._joining, self._joined, self._join = False, True, None
+        # The next follower is allowed anew: how much must be looked at is decided each time.
+        self._follower_allowed = False
         self._end_sync()
         self.gate.change_mode(Gate.PRIM, epoch)
         self.primary.connect(self._send_op)
@@ -284,6 +290,12 @@ class Serving:
             case wire.Fault(_, text):
                 self._close_live()
                 self._lost(f"the secondary cannot follow: {text}")
+            case wire.Inspected() | wire.MoreNamesAre():
+                self._desk.answered(message)
+            case wire.VerifyAsk(_, mend):
+                self._desk.asked_there(mend)
+            case wire.VerifyStop():
+                self._desk.stop()
             case wire.Leave():
                 self._close_live()
                 self._lost("the secondary stops following")
@@ -303,6 +315,7 @@ class Serving:
         so in the heartbeats, and then ours decides; else it has `sendtimeout` to come back."""
         if self._give_up is not None:
             return
+        self._desk.interrupted()
         self.primary.suspend()
         limit_s = self._setup.sendtimeout_s
         self._context.log("nfsbox", "E", f"Replication is interrupted, writes wait: {reason}")
@@ -325,6 +338,7 @@ class Serving:
     def _lost(self, reason: str) -> None:
         """The stream is gone. Held until the daemon decides, unless we were ALONE anyway."""
         self._end_interruption()
+        self._desk.interrupted()
         if self._closed:
             return
         if self._joined or self._joining:
@@ -367,6 +381,26 @@ class Serving:
             self._close_live()
             self._lost(reason)
         self._loop.call_later(WATCH_INTERVAL_S, self._watch)
+
+    # -- comparing both copies ----------------------------------------
+
+    def verify(self, order: messages.Verify) -> None:
+        if self._joined and self._give_up is None:
+            self._desk.asked_here(order)
+        else:
+            problem = "there is no secondary to compare with"
+            self._context.report(messages.VerifyDone(order.epoch, order.number, 0, 0, problem))
+
+    def stop_verify(self) -> None:
+        self._desk.stop()
+
+    def _say_live(self, message: wire.AnyMessage) -> None:
+        if self._live is not None:
+            self._live.send(wire.encode(message))
+
+    def _mend(self, differences: Sequence[Found], side: str) -> None:
+        """The side with the good copy must be the source: if that is this node, the secondary is
+        brought up to date anew where they differ; else it hears what to compare once it leads."""
 
     # -- reports ----------------------------------------
 
