@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from safepy.core.replica.exclusion import Exclusion
+from safepy.dataplane.resync.scope import Scope
 from safepy.host.loop import Loop
 from safepy.model import Progress
 from safepy.net.peer import SecureStream
@@ -70,3 +72,8 @@ def sync_path(path: str) -> None:
 def hello(setup: Setup, epoch: int, purpose: str, stream_id: str) -> Hello:
     """Who this worker is, for the first record of a stream."""
     return Hello(VERSION, setup.node, setup.module, epoch, purpose, stream_id)
+
+
+def scope_of(setup: Setup) -> Scope:
+    """Which names of the replicated directories are left out."""
+    return Scope([Exclusion(rules) for rules in setup.notreplicated])

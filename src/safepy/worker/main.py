@@ -33,8 +33,6 @@ from safepy.worker.serving import Serving
 CONTROL_FD = 3
 NOT_YET = "the worker cannot do this yet"
 ALIVE_INTERVAL_S = 1.0
-#: `reitimeout` of the reference: a transfer that says nothing for so long is given up.
-TRANSFER_TIMEOUT_S = 150.0
 #: Threads of a resynchronisation must not keep the loop from its turn for long.
 SWITCH_INTERVAL_S = 0.0005
 
@@ -214,7 +212,7 @@ class Worker:
             elif stream is not None and hello.purpose == "resume":
                 serving.resume_follower(stream)
             elif stream is not None:
-                serving.transfer_offered(stream.detach(TRANSFER_TIMEOUT_S), hello.stream_id)
+                serving.transfer_offered(stream.detach(setup.reitimeout_s), hello.stream_id)
 
     def _refuse(self, incoming: Incoming, hello: Hello, detail: str) -> None:
         assert self._context is not None

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from safepy.core.replica.suspects import Suspects
 from safepy.dataplane.resync.aside import Aside
+from safepy.dataplane.resync.intake import Receiver
+from safepy.dataplane.resync.moves import Moves
 from safepy.dataplane.resync.target import Target
 from safepy.errors import SafekitError
 from safepy.net.blocking import BlockingStream, connect_blocking
 from safepy.wire.secure import Hello
-from safepy.worker.common import Context
-
-TRANSFER_TIMEOUT_S = 150.0
-
+from safepy.worker.common import Context, scope_of
 
 class Transfers:
     """The target's transfer threads: one connection each, ended together."""
@@ -25,11 +25,22 @@ class Transfers:
         count: int,
         aside: Aside | None,
         on_failed: Callable[[SafekitError | OSError], None],
+        suspects: Sequence[Suspects] = (),
     ) -> None:
         self._context = context
         self._hello = hello
         self._on_failed = on_failed
         self._aside = aside
+        setup = context.setup
+        self._receiver = Receiver(
+            context.door_fds,
+            setup.acl,
+            aside,
+            suspects,
+            scope_of(setup),
+            setup.reicommit_bytes,
+            Moves(context.door_fds, aside),
+        )
         self._closed = self._told = False
         self._streams: list[BlockingStream] = []
         self._lock = threading.Lock()
@@ -60,7 +71,7 @@ class Transfers:
                 port,
                 bytes.fromhex(setup.key),
                 self._hello,
-                TRANSFER_TIMEOUT_S,
+                setup.reitimeout_s,
                 local_address=setup.listen[0],
             )
             with self._lock:
@@ -69,7 +80,7 @@ class Transfers:
                     return
                 self._streams.append(stream)
             try:
-                Target(self._context.door_fds, stream, self._aside, setup.acl).serve()
+                Target(self._context.door_fds, stream, receiver=self._receiver).serve()
             finally:
                 stream.shutdown()
         except (SafekitError, OSError) as error:
