@@ -12,11 +12,12 @@ from cluster import NAMES, TIMEOUT_S, Cluster
 from twin import Worker
 
 from safepy.core import commands as c
-from safepy.core import following, links, pairing, records
+from safepy.core import following, links, pairing, records, reunion
 from safepy.core.links import LaneState
 from safepy.core.state import Link
+from safepy.core.transitions import Cause
 from safepy.core.turn import Turn
-from safepy.model import Beat, Disk, Record, State
+from safepy.model import Active, Beat, Disk, Record, State
 
 Patch = pytest.MonkeyPatch
 
@@ -37,7 +38,7 @@ def release_before_the_peer_knows() -> None:
     cluster.run(3 * TIMEOUT_S)
 
 
-def test_held_writes_are_not_released_before_the_peer_knows(monkeypatch: Patch) -> None:
+def test_i4_held_writes_are_not_released_before_the_peer_knows(monkeypatch: Patch) -> None:
     release_before_the_peer_knows()
     monkeypatch.setattr(pairing, "_knows", lambda t, view: True)
     with pytest.raises(Broken, match="without acknowledged writes"):
@@ -57,7 +58,7 @@ def outdated_takes_over() -> None:
     cluster.run(4 * TIMEOUT_S)
 
 
-def test_outdated_data_is_never_served(monkeypatch: Patch) -> None:
+def test_i2_outdated_data_is_never_served(monkeypatch: Patch) -> None:
     outdated_takes_over()
     before = following._take_over
 
@@ -97,7 +98,7 @@ def adopt_before_the_source_recorded() -> None:
     cluster.run(4 * TIMEOUT_S)
 
 
-def test_the_source_records_before_the_target_adopts(monkeypatch: Patch) -> None:
+def test_k7_the_source_records_before_the_target_adopts(monkeypatch: Patch) -> None:
     adopt_before_the_source_recorded()
     before = pairing._link_progress
 
@@ -158,7 +159,7 @@ def _believe_everything(state: LaneState, session: str, beat: Beat, now: float) 
     return now
 
 
-def test_replayed_beats_keep_nobody_alive(monkeypatch: Patch) -> None:
+def test_f31_replayed_beats_keep_nobody_alive(monkeypatch: Patch) -> None:
     assert replayed_beats()
     monkeypatch.setattr(links, "_proof", _believe_everything)
     monkeypatch.setattr(links, "PAST_SESSIONS", 0)
@@ -181,7 +182,7 @@ def asleep_then_silent() -> None:
     cluster.run(4 * TIMEOUT_S)
 
 
-def test_silence_is_no_permission_after_a_sleep(monkeypatch: Patch) -> None:
+def test_k12c_silence_is_no_permission_after_a_sleep(monkeypatch: Patch) -> None:
     asleep_then_silent()
     before = following._cause_to_take_over
 
@@ -216,7 +217,7 @@ def claim_is_not_permission() -> None:
     cluster.run(4 * TIMEOUT_S)
 
 
-def test_a_claim_is_no_permission(monkeypatch: Patch) -> None:
+def test_i3_a_claim_is_no_permission(monkeypatch: Patch) -> None:
     claim_is_not_permission()
     claim = records.claim
 
@@ -253,7 +254,7 @@ def claimant_crashes() -> None:
     assert cluster.until(cluster.pair_ready, 60), cluster.tail()
 
 
-def test_an_unconfirmed_claim_is_taken_back_after_a_crash(monkeypatch: Patch) -> None:
+def test_k9_an_unconfirmed_claim_is_taken_back_after_a_crash(monkeypatch: Patch) -> None:
     claimant_crashes()
     monkeypatch.setattr(records, "is_unconfirmed_claim", lambda record: False)
     with pytest.raises(Broken, match="without acknowledged writes"):
@@ -276,11 +277,30 @@ def survivor_is_preferred() -> None:
     cluster.checks.at_rest()
 
 
-def test_the_survivor_of_a_crash_is_the_source() -> None:
+def test_k10_the_survivor_of_a_crash_is_the_source(monkeypatch: Patch) -> None:
     survivor_is_preferred()
 
+    def waits_as_well(t: Turn) -> bool:
+        """The secondary does not take over at once: the table decides between two that wait."""
+        if not t.s.synced or t.view is None or t.view.state is not State.WAIT:
+            return False
+        following.leave(t, Cause.SOURCE_GONE)
+        return True
 
-def test_the_gate_of_a_frozen_primary_answers_nothing_when_it_wakes(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(following, "_take_over", waits_as_well)
+    survivor_is_preferred()
+    same_generation = reunion._same_generation
+
+    def former_primary(mine: Record, theirs: Record, *more: object) -> reunion.Reunion:
+        meeting = same_generation(mine, theirs, *more)  # type: ignore[arg-type]
+        return replace(meeting, source=mine.active is Active.PRIMARY)
+
+    monkeypatch.setattr(reunion, "_same_generation", former_primary)
+    with pytest.raises(Broken):
+        survivor_is_preferred()
+
+
+def test_f35_the_gate_of_a_frozen_primary_answers_nothing_when_it_wakes(monkeypatch: Patch) -> None:
     def story() -> None:
         cluster = Cluster(8, write_every_s=0.05)
         cluster.form_pair()

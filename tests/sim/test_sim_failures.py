@@ -1,0 +1,417 @@
+"""Rows of the failure table (protocol 10) that need exact moments, which only virtual time gives.
+
+The stories in tests/scenarios show the ordinary rows; docs/failures.md says which test shows which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from checks import Broken
+from cluster import NAMES, TIMEOUT_S, Cluster
+from node import Node
+
+from safepy.core import events as e
+from safepy.core import machine, pairing
+from safepy.core.state import Link
+from safepy.core.status import snapshot
+from safepy.model import Disk, Status
+
+STOP, WAIT, ALONE, PRIM, SECOND = "STOP", "WAIT", "ALONE", "PRIM", "SECOND"
+
+
+def pair(seed: int, **more: object) -> tuple[Cluster, Node, Node]:
+    cluster = Cluster(seed, **more)  # type: ignore[arg-type]
+    cluster.form_pair()
+    cluster.run(2.0)
+    return cluster, cluster.nodes["n1"], cluster.nodes["n2"]
+
+
+def becomes(cluster: Cluster, node: Node, state: str, at_most_s: float = 60.0) -> None:
+    assert cluster.until(lambda: node.shown == state, at_most_s), cluster.tail()
+
+
+def at_rest(cluster: Cluster) -> None:
+    """Everything works again: the pair forms, both copies are equal, nothing owed is missing."""
+    cluster.network.heal()
+    for node in cluster.nodes.values():
+        node.awake()
+        node.power_on()
+    assert cluster.until(cluster.pair_ready, 120), cluster.tail()
+    cluster.write_every_s = 0.0
+    cluster.run(2.0)
+    assert cluster.until(lambda: cluster.pair_ready() and cluster.quiet, 60), cluster.tail()
+    cluster.checks.at_rest()
+
+
+def writing(cluster: Cluster, node: Node) -> Callable[[], bool]:
+    """A write is applied here and has no answer yet."""
+    return lambda: node.worker is not None and bool(node.worker.pending)
+
+
+def step_until(cluster: Cluster, condition: Callable[[], bool], at_most_s: float) -> None:
+    """Looked at far more often than anything takes."""
+    end = cluster.clock.now + at_most_s
+    while not condition():
+        assert cluster.clock.now < end, cluster.tail()
+        cluster.run(0.0003)
+
+
+# -- one write, and a crash around it ------------------------------
+
+
+def test_f8_crash_after_the_local_apply_and_before_the_remote_one() -> None:
+    """Never acknowledged; the other node takes over without it, and overwrites it at the return."""
+    cluster, first, second = pair(1, write_every_s=0.05)
+    cluster.network.stream_delay_s = (0.5, 0.5)
+    step_until(cluster, writing(cluster, first), 5.0)
+    assert first.worker is not None
+    number = first.worker.pending[-1].number
+    assert number not in second.has()
+    first.power_off()
+    becomes(cluster, second, ALONE)
+    assert number not in cluster.checks.owed and number not in second.has()
+    at_rest(cluster)
+
+
+def test_f9_crash_after_the_remote_apply_and_before_the_answer() -> None:
+    """The other node has it; an operation without an answer may survive."""
+    cluster, first, second = pair(2, write_every_s=0.05)
+    cluster.network.stream_delay_s = (0.05, 0.05)
+    step_until(
+        cluster,
+        lambda: (
+            first.worker is not None
+            and any(w.number in second.has() and not w.remote_done for w in first.worker.pending)
+        ),
+        5.0,
+    )
+    first.power_off()
+    becomes(cluster, second, ALONE)
+    at_rest(cluster)
+
+
+def test_f10_crash_right_after_an_answer() -> None:
+    """P2: the other node has it, though it may be in nobody's file system yet."""
+    cluster, first, second = pair(3, write_every_s=0.05)
+    cluster.stable_share = 0.0
+    for _ in range(3):
+        before = cluster.checks.acknowledged_count
+        step_until(cluster, lambda n=before: cluster.checks.acknowledged_count > n, 5.0)  # type: ignore[misc]
+    newest = max(cluster.checks.owed)
+    first.power_off()
+    becomes(cluster, second, ALONE)
+    assert newest in second.has()
+    at_rest(cluster)
+
+
+# -- a resynchronisation that breaks off ------------------------------
+
+
+def returning(seed: int) -> tuple[Cluster, Node, Node]:
+    """n1 ALONE, n2 in the middle of its resynchronisation."""
+    cluster, first, second = pair(seed)
+    second.power_off()
+    becomes(cluster, first, ALONE)
+    cluster.run(2.0)
+    cluster.sync_s = (4.0, 4.0)
+    second.power_on()
+    being_written = lambda: second.disk.record.disk is Disk.INCONSISTENT  # noqa: E731
+    assert cluster.until(being_written, 40.0), cluster.tail()
+    cluster.run(1.0)
+    cluster.sync_s = (0.2, 1.5)
+    return cluster, first, second
+
+
+def test_f12_source_crashes_during_resync() -> None:
+    """Service stops: the target's copy is neither the old nor the new one. The source returns at
+    once by its own record (E0)."""
+    cluster, first, second = returning(4)
+    first.power_off()
+    cluster.run(40.0)
+    assert second.shown == WAIT and second.state is not None
+    assert "n1" in snapshot(second.state, 0.0).waiting_for
+    first.power_on()
+    becomes(cluster, first, ALONE, 3.0)
+    at_rest(cluster)
+
+
+def test_f13_target_crashes_during_resync() -> None:
+    """The source goes on, and answers all the time; the resynchronisation begins again."""
+    cluster, first, second = returning(5)
+    before = cluster.checks.acknowledged_count
+    second.power_off()
+    cluster.run(10.0)
+    assert first.shown == ALONE and cluster.checks.acknowledged_count > before + 10
+    assert second.disk.record.disk is Disk.INCONSISTENT
+    at_rest(cluster)
+
+
+@pytest.mark.parametrize("adopted", [False, True])
+@pytest.mark.parametrize("crashes", NAMES)
+def test_f14_crash_between_adopt_sent_and_confirmed(crashes: str, adopted: bool) -> None:
+    """The source is frozen and needs permission; if the target adopted, it is a full SECOND."""
+    cluster, first, second = pair(6)
+    second.power_off()
+    becomes(cluster, first, ALONE)
+    second.power_on()
+    # The answer to Join stays away; whether the target's record is written in time differs.
+    second.save_s = (0.001, 0.002)
+    cluster.network.stream_delay_s = (0.02, 0.02)
+
+    def joining() -> bool:
+        return first.state is not None and first.state.link is Link.JOINING
+
+    step_until(cluster, joining, 60.0)
+    if adopted:
+        good = lambda: second.disk.record.disk is Disk.UPTODATE  # noqa: E731
+        step_until(cluster, good, 5.0)
+    cluster.nodes[crashes].power_off()
+    other = cluster.other(cluster.nodes[crashes])
+    cluster.run(20.0)
+    if crashes == "n2" or adopted:
+        assert other.shown == ALONE, cluster.tail()
+    at_rest(cluster)
+
+
+# -- links and clocks ------------------------------
+
+
+@pytest.mark.parametrize("deaf", NAMES)
+def test_f25_one_way_loss_is_a_cut_link(deaf: str) -> None:
+    """Both nodes consider the network down: what is heard does not echo what was sent."""
+    cluster, first, second = pair(7)
+    cluster.checks.split_possible = True  # E6: both may go on.
+    cluster.network.cut_lanes(*(name for name in NAMES if name != deaf))
+    cluster.cut_stream()
+    cluster.run(2 * TIMEOUT_S + 1.0)
+    for node in (first, second):
+        assert node.state is not None
+        assert snapshot(node.state, 0.0, node.clock_now()).peer_state == "UNKNOWN", node.name
+    at_rest(cluster)
+
+
+def test_f36_the_primarys_clock_stands_still_while_it_is_frozen() -> None:
+    """It notices by the other node's higher epoch, not by time; no answer in between."""
+    cluster, first, second = pair(8, write_every_s=0.05)
+    first.freeze()
+    becomes(cluster, second, ALONE)
+    cluster.run(3.0)
+    first.awake(clock_stood_still=True)
+    assert cluster.until(lambda: first.shown == SECOND, 10.0), cluster.tail()
+    at_rest(cluster)
+
+
+def test_f38_both_frozen_go_on_as_primary_and_secondary() -> None:
+    """A storage or host hiccup longer than the detection time: nobody is declared lost."""
+    cluster, first, second = pair(9)
+    for node in (first, second):
+        node.freeze()
+    cluster.run(3 * TIMEOUT_S)
+    for node in (first, second):
+        node.awake()
+    states = set()
+    for _ in range(40):
+        cluster.run(0.25)
+        states.add((first.shown, second.shown))
+    assert states == {(PRIM, SECOND)}, states
+    at_rest(cluster)
+
+
+def test_f39_the_wall_clock_decides_nothing() -> None:
+    """I17: decades forth or back change no step of a whole day, only what people read."""
+
+    def day(wall_offset_s: float) -> list[tuple[float, str, str]]:
+        cluster, first, second = pair(10, wall_offset_s=wall_offset_s)
+        first.power_off()
+        becomes(cluster, second, ALONE)
+        first.power_on()
+        at_rest(cluster)
+        cluster.act("n2", "swap")
+        cluster.run(20.0)
+        return cluster.story
+
+    usual = day(1.8e9)
+    assert day(1.8e9 + 30 * 365 * 86400) == usual
+    assert day(-1.8e9) == usual
+
+
+def test_f40_starved_of_processor_time() -> None:
+    """Short pauses, again and again: no role changes."""
+    cluster, first, second = pair(11)
+    for _ in range(12):
+        for node in (first, second):
+            node.freeze()
+        cluster.run(0.5 * TIMEOUT_S)
+        for node in (first, second):
+            node.awake()
+        cluster.run(1.0)
+        assert (first.shown, second.shown) == (PRIM, SECOND), cluster.tail()
+    at_rest(cluster)
+
+
+# -- records, configurations, identities ------------------------------
+
+
+def test_f47_the_primary_cannot_write_its_record() -> None:
+    """No state change and no answer that needs one: it stops, the secondary takes over."""
+    cluster, first, second = pair(12)
+    first.record_fails = True
+    cluster.cut_stream()
+    cluster.run(1.0)
+    cluster.network.stream_cut = False
+    becomes(cluster, first, STOP)
+    becomes(cluster, second, ALONE)
+    first.record_fails = False
+    assert first.state is not None and "record cannot be written" in first.state.reason
+    cluster.act("n1", "start")
+    at_rest(cluster)
+
+
+def test_f47_the_secondary_cannot_write_its_record() -> None:
+    cluster, first, second = pair(13)
+    second.record_fails = True
+    cluster.cut_stream()
+    cluster.run(1.0)
+    cluster.network.stream_cut = False
+    becomes(cluster, second, STOP)
+    assert cluster.until(lambda: cluster.is_shown("n1", first.state.state, Status.READY), 30)  # type: ignore[union-attr]
+    assert first.shown == ALONE
+    second.record_fails = False
+    cluster.act("n2", "start")
+    at_rest(cluster)
+
+
+def test_f54_configurations_that_differ() -> None:
+    """The nodes do not pair, and say both digests."""
+    cluster = Cluster(14)
+    first, second = cluster.nodes.values()
+    second.params = replace(second.params, config_digest="bb")
+    second.kill_daemon(0.1)
+    cluster.run(1.0)
+    cluster.act("n1", "prim")
+    becomes(cluster, first, ALONE)
+    cluster.act("n2", "start")
+    cluster.run(20.0)
+    assert first.shown == ALONE and second.shown == WAIT
+    assert second.state is not None
+    told = snapshot(second.state, 0.0)
+    assert "configurations of the two nodes differ" in told.waiting_for
+    assert "bb" in told.waiting_for and "safekit config" in told.remedy
+
+
+def test_f57_a_cloned_node_with_the_same_id() -> None:
+    """D0: it is not paired with, and said."""
+    cluster, first, second = pair(15)
+    clone = replace(second.params, node="n1", peer="n2")
+    second.power_off()
+    becomes(cluster, first, ALONE)
+    second.params = clone
+    second.disk.record = replace(second.disk.record, node="n1", peer="n2")
+    second.power_on()
+    cluster.run(20.0)
+    assert first.shown == ALONE
+    assert first.state is not None
+    assert first.state.peer is None or first.state.peer.node == "n2", "no view of a stranger"
+
+
+# -- flapping (protocol 9) ------------------------------
+
+
+def losses(cluster: Cluster, first: Node, second: Node, times: int) -> list[float]:
+    """How long the pair takes to form again after each of several losses."""
+    took = []
+    for _ in range(times):
+        second.power_off()
+        becomes(cluster, first, ALONE)
+        second.power_on()
+        began = cluster.clock.now
+        assert cluster.until(cluster.pair_ready, 120.0), cluster.tail()
+        took.append(cluster.clock.now - began)
+    return took
+
+
+def test_a_secondary_that_flaps_waits_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, first, second = pair(16)
+    took = losses(cluster, first, second, 5)
+    assert max(took[:2]) < TIMEOUT_S
+    assert took[2] > 0.6 * TIMEOUT_S and took[3] > 1.6 * TIMEOUT_S and took[4] > 3.5 * TIMEOUT_S
+    cluster.run(pairing.FLAPPING_S + 1.0)
+    assert max(losses(cluster, first, second, 2)) < TIMEOUT_S, "forgotten after ten minutes"
+    at_rest(cluster)
+    monkeypatch.setattr(pairing, "FLAPPING_LOSSES", 100)
+    cluster, first, second = pair(16)
+    assert max(losses(cluster, first, second, 5)) < TIMEOUT_S
+
+
+def test_a_secondary_that_is_stopped_on_purpose_does_not_flap() -> None:
+    cluster, first, second = pair(17)
+    for _ in range(5):
+        cluster.act("n2", "stop")
+        becomes(cluster, second, STOP)
+        cluster.act("n2", "start")
+        began = cluster.clock.now
+        assert cluster.until(cluster.pair_ready, 60.0), cluster.tail()
+        assert cluster.clock.now - began < TIMEOUT_S
+    assert first.state is not None and not first.state.losses
+
+
+# -- pause detection taken out (K18) ------------------------------
+
+
+def wakes_up() -> None:
+    """The primary sleeps, the secondary takes over; heartbeats need a while to arrive."""
+    cluster, first, second = pair(18, write_every_s=0.05)
+    first.freeze()
+    becomes(cluster, second, ALONE)
+    for lane in cluster.network.lanes.values():
+        lane.delay_s = (0.4, 0.4)
+    cluster.run(2.0)
+    first.awake()
+    cluster.run(5.0)
+    at_rest(cluster)
+
+
+def test_k18_a_node_that_was_asleep_declares_nobody_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    wakes_up()
+    monkeypatch.setattr(machine, "_paused", lambda t: None)
+    with pytest.raises(Broken):
+        wakes_up()
+
+
+# -- disks ------------------------------
+
+
+def test_f42_a_secondary_whose_disk_is_full_says_so_and_the_primary_goes_on() -> None:
+    cluster, first, second = pair(19)
+    second.disk_full = True
+    becomes(cluster, first, ALONE, 20.0)
+    assert second.disk.record.disk is Disk.OUTDATED
+    before = cluster.checks.acknowledged_count
+    cluster.run(10.0)
+    assert cluster.checks.acknowledged_count > before
+    second.disk_full = False
+    at_rest(cluster)
+
+
+def test_f43_f44_a_primary_that_cannot_trust_its_disk_hands_over() -> None:
+    """EIO of a write or an fsync (I16): the other copy is good, this one is durably OUTDATED."""
+    cluster, first, second = pair(20)
+    assert first.worker is not None
+    first.worker.report(e.DiskFault(first.worker.epoch, Disk.OUTDATED, "fsync: EIO"))
+    becomes(cluster, second, ALONE, 10.0)
+    assert first.disk.record.disk is not Disk.UPTODATE
+    at_rest(cluster)
+
+
+def test_f43_alone_it_is_never_called_outdated() -> None:
+    """It is the newest copy there is."""
+    cluster, first, second = pair(21)
+    second.power_off()
+    becomes(cluster, first, ALONE)
+    assert first.worker is not None
+    first.worker.report(e.DiskFault(first.worker.epoch, Disk.OUTDATED, "EIO"))
+    cluster.run(5.0)
+    assert first.disk.record.disk is Disk.UPTODATE
