@@ -9,7 +9,7 @@ import os
 import secrets
 import socket
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from safepy.config import cluster as cluster_config
 from safepy.config import settings as settings_config
@@ -34,7 +34,7 @@ class Site:
     paths: Paths
     settings: Settings
     cluster: Cluster | None
-    key: bytes | None
+    key: bytes | None = field(repr=False)  # nothing may print it by accident (S6)
     node: str
     fault: SafekitError | None = None
 

@@ -44,6 +44,9 @@ class Setup(msgspec.Struct, frozen=True, tag="setup"):
     reitimeout_s: float = 150.0
     checkpoint_interval_s: float = 30.0
 
+    def __repr__(self) -> str:
+        return f"Setup(module={self.module!r}, node={self.node!r}, ...)"  # never the key
+
 
 class Serve(msgspec.Struct, frozen=True, tag="serve"):
     step_id: int
