@@ -7,9 +7,10 @@ import contextlib
 import secrets
 from dataclasses import replace
 
-from safepy.config.schema import Cluster
+from safepy.checkers.mount import MountChecker
+from safepy.config.schema import Cluster, Rfs
 from safepy.core import machine, status
-from safepy.core.events import Event, SyncDue, Tick
+from safepy.core.events import ActionRequested, Event, SyncDue, Tick
 from safepy.core.state import Lane as CoreLane
 from safepy.core.state import Params
 from safepy.daemon.beats import Beats
@@ -87,6 +88,7 @@ class Module:
             )
         syncat = "" if config.rfs is None else config.rfs.syncat
         self._scheduler = Scheduler(syncat, self._sync_due)
+        self._mount_checker = self._mounts_to_check()
         self.parts = Parts(
             module=self.name,
             voice=self.voice,
@@ -119,6 +121,7 @@ class Module:
                     ("heartbeats", self.beats.run()),
                     ("errd", self.errd.run()),
                     ("syncat", self._scheduler.run()),
+                    ("checktime", self._mount_checker.run()),
                     ("heart", self._runtime.run()),
                 ):
                     tasks.create_task(work, name=f"{self.name} {what}")
@@ -278,6 +281,22 @@ class Module:
         assert self.trees is not None, "only modules with <rfs> have a worker"
         _, key = self._site.require()
         return worker_plan(self.plan, self.trees, key)
+
+    def _mounts_to_check(self) -> MountChecker:
+        rfs = self.plan.config.rfs or Rfs(())
+        return MountChecker(
+            [entry.dir for entry in rfs.replicated],
+            rfs.checktime_s,
+            rfs.checkintv_s,
+            lambda: self.snapshot.state in (State.ALONE, State.PRIM),
+            self._mount_hangs,
+        )
+
+    def _mount_hangs(self, directory: str) -> None:
+        """F16, where the worker's loop turns and its mount does not (reference 19.12)."""
+        text = f"The replicated directory {directory} does not answer (checktime)"
+        self.voice.say("nfsadmin", Level.CRITICAL, text)
+        self.post(ActionRequested("stopstart", who="nfsadmin", identity="nfsadmin"))
 
     def _sync_due(self) -> None:
         if self.snapshot.state is not State.STOP:

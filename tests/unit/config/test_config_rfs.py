@@ -116,7 +116,8 @@ BAD = [
     ("", "<notreplicated/>", "allowed is one of the attributes path and regexpath"),
     ("", '<notreplicated path="a" regexpath="b"/>', "one of the attributes path and regexpath"),
     ("", '<notreplicated regexpath="!"/>', 'regexpath="!": allowed are POSIX extended'),
-    ("", '<notreplicated regexpath="a**"/>', "(two repetitions in a row at position 2)"),
+    ("", '<notreplicated regexpath="a**"/>', "(two repetitions in a row before position 3)"),
+    ("", r'<notreplicated regexpath="\bword"/>', "has no meaning here"),
     ('iotimeout="300"', "", "it is for Windows nodes"),
 ]
 
