@@ -15,24 +15,24 @@ import errno as errnos
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from safepy.core.replica.ops import Fsync, Op
 from safepy.core.replica.stream import MAX_BYTES, MAX_OPS
 from safepy.dataplane.gate import GateKeeper
 from safepy.dataplane.outgoing import Outgoing, Send
+from safepy.dataplane.syncing import Syncer
 from safepy.dataplane.touched import Mark, marks_of
 from safepy.host.loop import Loop, Timer
 from safepy.model import Gate
-from safepy.storage.backing import Tree, run_sync
+from safepy.storage.backing import Tree
 
 #: (errno or 0, result), see `Tree.apply`.
 Answer = Callable[[int, Any], None]
 #: (tree index, kind, path, offset, length); see `touched.Mark`.
 MarksSink = Callable[[int, str, bytes, int, int], None]
 
-SYNC_THREADS = 4
 #: Errors that say that this copy, not the request, is bad (F43, F46).
 _FAULTS = frozenset({errnos.EIO, errnos.EROFS, errnos.EUCLEAN})
 
@@ -81,7 +81,7 @@ class Primary:
         self._ready: list[_Item] = []  # the peer has it, or needs not: the gate decides
         self._released: list[_Item] = []  # the peer was left behind: the record decides too
         self._syncs: set[_Sync] = set()
-        self._pool = ThreadPoolExecutor(SYNC_THREADS, "primary-sync")
+        self._syncer = Syncer(loop, "primary-sync")
         self._held = False
         self._failed = False
         self._recorded = self._record_asked = False
@@ -236,7 +236,7 @@ class Primary:
     def close(self) -> None:
         """The worker ends or demotes; fsyncs under way end by themselves."""
         self._peer.close()
-        self._pool.shutdown(wait=False)
+        self._syncer.close()
 
     # -- figures --------------------------------------------------------------------------------
 
@@ -367,15 +367,7 @@ class Primary:
         if before is not None:
             self._peer.transmit_all(index, before)
             self._peer.transmit(index, op, sync, completing=True)
-        self._pool.submit(self._sync_in_thread, op, fd, sync)
-
-    def _sync_in_thread(self, op: Fsync, fd: int, sync: _Sync) -> None:
-        number = 0
-        try:
-            run_sync(op, fd)
-        except OSError as error:
-            number = error.errno or errnos.EIO
-        self._loop.post(lambda: self._synced(sync, number))
+        self._syncer.start(op, fd, partial(self._synced, sync))
 
     def _synced(self, sync: _Sync, number: int) -> None:
         sync.local = False

@@ -9,13 +9,12 @@ from __future__ import annotations
 import errno as errnos
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from safepy.core.replica.ops import Fsync, Op, Write
+from safepy.dataplane.syncing import Syncer
 from safepy.host.loop import Loop
-from safepy.storage.backing import Tree, run_sync
-
-SYNC_THREADS = 4
+from safepy.storage.backing import Tree
 
 
 class Secondary:
@@ -48,7 +47,7 @@ class Secondary:
         self._syncing: set[int] = set()
         self._waiting: list[Callable[[], None]] = []
         self._closed = False
-        self._pool = ThreadPoolExecutor(SYNC_THREADS, "secondary-sync")
+        self._syncer = Syncer(loop, "secondary-sync")
         self.faulted = False
         self.replicated_bytes = 0
 
@@ -100,7 +99,7 @@ class Secondary:
         """Nothing is applied or told any more; fsyncs under way end by themselves."""
         self._closed = True
         self._queue.clear()
-        self._pool.shutdown(wait=False)
+        self._syncer.close()
 
     def _turn(self) -> None:
         self._turn_asked = False
@@ -132,15 +131,7 @@ class Secondary:
     def _start_sync(self, seq: int, tree: Tree, op: Fsync) -> None:
         fd = tree.sync_descriptor(op)
         self._syncing.add(seq)
-        self._pool.submit(self._sync_in_thread, seq, op, fd)
-
-    def _sync_in_thread(self, seq: int, op: Fsync, fd: int) -> None:
-        number = 0
-        try:
-            run_sync(op, fd)
-        except OSError as error:
-            number = error.errno or errnos.EIO
-        self._loop.post(lambda: self._synced(seq, number))
+        self._syncer.start(op, fd, partial(self._synced, seq))
 
     def _synced(self, seq: int, number: int) -> None:
         self._syncing.discard(seq)

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from safepy.core.replica.ops import Op
+from safepy.core.replica.ops import Fsync, Op
 from safepy.dataplane.gate import GateKeeper
 from safepy.dataplane.primary import Primary
 from safepy.dataplane.reading import ColdReader
@@ -256,6 +256,8 @@ class Serving:
     def _send_op(self, seq: int, tree: int, op: Op) -> None:
         assert self._live is not None
         self._live.send(wire.encode(wire.Apply(seq, tree, op)))  # type: ignore[arg-type]
+        if type(op) is Fsync:
+            self._live.flush()  # both disks work at the same time
 
     def _sync_again(self, seq: int, tree: int, op: Op) -> None:
         assert self._live is not None

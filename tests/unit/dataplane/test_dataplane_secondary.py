@@ -11,7 +11,7 @@ import pytest
 from live_path import LivePath, make_live_path
 
 from safepy.core.replica.ops import ROOT, Fsync, Make, Op, Unlink, Write
-from safepy.dataplane import secondary as secondary_module
+from safepy.dataplane import syncing
 
 FILE = stat.S_IFREG | 0o644
 
@@ -142,7 +142,7 @@ def test_fsync_error_is_a_fault(live: LivePath, monkeypatch: pytest.MonkeyPatch)
         os.close(fd)
         raise OSError(errno.EIO, "lost")
 
-    monkeypatch.setattr(secondary_module, "run_sync", fail)
+    monkeypatch.setattr(syncing, "run_sync", fail)
     live.follow("receipt")
     receive(live, Fsync(0, False))
     live.until(lambda: bool(live.peer_faults))
