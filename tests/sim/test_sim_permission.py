@@ -368,6 +368,7 @@ def refused_survivor() -> None:
     cluster.stable_share = 0.0
     cluster.run(3.0)
     cluster.arbiters.witness_cut = {"n2"}
+    cluster.network.stream_notice_s = (0.01, 0.01)
     cut(cluster)
     assert cluster.until(lambda: first.disk.record.epoch > second.disk.record.epoch, 10.0)
     first.save_s = (30.0, 30.0)
