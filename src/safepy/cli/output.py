@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from safepy.core.words import progress_text, span
+from safepy.core.words import mode_text, progress_text, span
 from safepy.model import Snapshot
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -75,6 +75,9 @@ def snapshot_lines(snapshot: Snapshot, verbose: bool, now: float) -> list[str]:
     rows.append(("peer", f"{snapshot.peer_state or 'UNKNOWN'} {snapshot.peer_status}".strip()))
     if snapshot.progress is not None:
         rows.append(("replication", progress_text(snapshot.progress)))
+        if snapshot.progress.mode:
+            mode, why = snapshot.progress.mode, snapshot.progress.reason
+            rows.append(("compares", f"{mode_text(mode)}: {why}" if why else mode_text(mode)))
     if snapshot.waiting_for:
         rows.append(("waits for", snapshot.waiting_for))
     if snapshot.remedy:

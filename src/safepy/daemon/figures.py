@@ -71,6 +71,14 @@ class Figures:
         for name in ("netin", "netout", "rep", "rei"):
             self._set(f"{name}_bandwidth", "0", "rfs", final=False)
 
+    def last_rate_bytes_s(self) -> float:
+        """How fast content travelled in the last synchronisation that told it; 0 if none did."""
+        size = self._resources.get("rfs.rei_copy_size_metric") or ""
+        time = self._resources.get("rfs.rei_copy_time_metric") or ""
+        if not (size.isdecimal() and time.isdecimal() and int(time)):
+            return 0.0
+        return int(size) * 1024 / int(time)
+
     def _synchronisation(self, progress: Progress, final: bool) -> None:
         trees = f"{progress.trees_done} ({progress.trees_done}/{progress.trees_total})"
         for name, value in {

@@ -92,8 +92,8 @@ class Inspecting:
         if answer.problem:
             raise LocalFault(answer.problem)
         told: JsonObject = msgspec.to_builtins(answer)
-        keys = ("mode", "reason", "names", "files", "bytes", "rate_bytes_s")
-        return {key: told[key] for key in keys}
+        estimate = {key: told[key] for key in ("mode", "reason", "names", "files", "bytes")}
+        return {**estimate, "rate_bytes_s": found.figures.last_rate_bytes_s()}
 
 
 def _worker(module: Module) -> WorkerLink:

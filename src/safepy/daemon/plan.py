@@ -106,6 +106,7 @@ def worker_plan(plan: Plan, trees: Trees, cluster_key: bytes) -> WorkerPlan:
             locktimeout_s=rfs.locktimeout_s,
             sendtimeout_s=rfs.sendtimeout_s,
             keep_dir=str(paths.kept),
+            state_dir=str(paths.state_dir),
             notreplicated=[entry.notreplicated for entry in rfs.replicated],
             reiallowedbw_bytes_s=rfs.reiallowedbw_bytes_s,
             reicommit_bytes=rfs.reicommit_bytes,

@@ -116,9 +116,7 @@ class Worker:
                 if (role := serving or following) is not None:
                     role.stop_verify()
             case messages.Estimate():
-                answer = messages.Estimated(
-                    order.epoch, order.number, "", "", 0, 0, 0, 0.0, NOT_YET
-                )
+                answer = messages.Estimated(order.epoch, order.number, "", "", 0, 0, 0, NOT_YET)
                 self._control.report(answer)
             case _:
                 assert_never(order)

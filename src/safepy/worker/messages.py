@@ -303,7 +303,7 @@ class VerifyDone(msgspec.Struct, frozen=True, tag="verify_done"):
 class Estimated(msgspec.Struct, frozen=True, tag="estimated"):
     """`mode` is what this node alone would choose (model.SyncMode): the other node may know a
     reason for more. `files` would be looked into, `bytes` at most be copied; `names` is how many
-    names are compared. `rate_bytes_s`: of the last synchronisation, 0 if there was none."""
+    names are compared."""
 
     epoch: int
     number: int
@@ -312,7 +312,6 @@ class Estimated(msgspec.Struct, frozen=True, tag="estimated"):
     names: int
     files: int
     bytes: int
-    rate_bytes_s: float = 0.0
     problem: str = ""
 
 

@@ -101,6 +101,16 @@ def test_a_synchronisation_is_shown_while_it_runs_and_afterwards(
     assert resources.history(path, "rfs.rei_bandwidth") == []
 
 
+def test_the_rate_of_the_last_synchronisation(store: Counted) -> None:
+    figures = Figures(store)
+    assert figures.last_rate_bytes_s() == 0.0
+    figures.heard(alive(), PROGRESS, 1.0)
+    figures.heard(alive(), None, 2.0)
+    assert figures.last_rate_bytes_s() == (10 << 20) / 2
+    store.set("rfs.rei_copy_time_metric", "0", "test")
+    assert figures.last_rate_bytes_s() == 0.0
+
+
 def test_the_database_is_left_alone(store: Counted) -> None:
     figures = Figures(store)
     for tenth in range(1000):

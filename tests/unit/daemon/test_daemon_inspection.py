@@ -124,6 +124,6 @@ async def test_an_estimate() -> None:
     (order,) = worker.orders
     assert isinstance(order, messages.Estimate)
     mine.heard(messages.Estimated(5, order.number + 1, "zones", "other", 0, 0, 0))
-    answer = messages.Estimated(5, order.number, "walk", "because", 10, 3, 4096, 1e6)
+    answer = messages.Estimated(5, order.number, "walk", "because", 10, 3, 4096)
     mine.heard(answer)
     assert await question == answer
