@@ -14,6 +14,9 @@ from safepy.net.lanes import Lane, LaneEnds
 from safepy.wire.heartbeat import MAGIC, ForeignKey, Opener, Sealer
 
 _COMPLAIN_EVERY_S = 60.0
+#: Datagrams of sessions that have not proved themselves, opened in one second at most: a tenth of
+#: what a processor can.
+TRIES_A_SECOND = 1000
 #: A lane on which the other node was understood so lately has no trouble with keys: who sends
 #: noise under its address shall not be able to make us say so.
 _UNDERSTOOD_S = 10.0
@@ -48,6 +51,7 @@ class Beats:
         self.troubles: dict[str, str] = {}
         self._understood_s: dict[str, float] = {}
         self._complained_s = -_COMPLAIN_EVERY_S
+        self._tries_since_s, self._tries = 0.0, 0
         self._numbers = {end.name: number for number, end in enumerate(ends)}
         self.lanes = {end.name: self._lane(end) for end in ends}
 
@@ -81,6 +85,9 @@ class Beats:
         return tuple(entry for entry in found if entry[1])
 
     def _received(self, name: str, datagram: bytes) -> None:
+        if not self._opener.knows(datagram) and not self._may_try():
+            self.lanes[name].counters.malformed += 1
+            return
         try:
             beat = self._opener.open(self._numbers[name], datagram)
         except PeerError as error:
@@ -93,6 +100,15 @@ class Beats:
             self._understood_s[name] = asyncio.get_running_loop().time()
             self._trouble(name, "")
             self._post(BeatReceived(name, beat))
+
+    def _may_try(self) -> bool:
+        """A session that is not known costs the making of a key: whoever forges them by the
+        thousand gets only so many made (S26)."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._tries_since_s >= 1.0:
+            self._tries_since_s, self._tries = now_s, 0
+        self._tries += 1
+        return self._tries <= TRIES_A_SECOND
 
     def _foreign_key(self, name: str) -> None:
         now_s = asyncio.get_running_loop().time()

@@ -34,6 +34,7 @@ LANES_MAX = 255
 MAGIC = b"SFKB"
 _HEADER = struct.Struct(f">4sB{SESSION_BYTES}sBQ")
 _TAG_BYTES = 16
+_SESSION_AT = len(MAGIC) + 1
 _KEYS_MAX = 4
 _ENCODE = msgspec.msgpack.Encoder().encode
 _DECODER = msgspec.msgpack.Decoder(Beat)
@@ -77,8 +78,12 @@ class Opener:
         self._cluster_key = cluster_key
         self._module = module
         self._sender = sender
-        # Keys of sessions that proved themselves; the oldest goes.
+        # Keys of sessions that proved themselves; the one not heard for the longest time goes.
         self._ciphers: OrderedDict[bytes, AESGCM] = OrderedDict()
+
+    def knows(self, datagram: bytes) -> bool:
+        """Whether it names a session that has proved itself: then it costs little to open."""
+        return datagram[_SESSION_AT : _SESSION_AT + SESSION_BYTES] in self._ciphers
 
     def open(self, lane_number: int, datagram: bytes) -> Beat:
         """The beat that came in on this lane. Raises PeerError for anything but an authentic
@@ -99,7 +104,9 @@ class Opener:
             body = cipher.decrypt(_nonce(lane, counter), sealed, header)
         except InvalidTag:
             raise ForeignKey("heartbeat that is not authentic") from None
-        if not known:
+        if known:
+            self._ciphers.move_to_end(session)
+        else:
             self._remember(session, cipher)
         return _decode(body, session, counter, self._sender)
 
