@@ -16,6 +16,7 @@ import mmap
 import os
 import random
 import select
+import shutil
 import signal
 import stat
 import sys
@@ -59,6 +60,7 @@ NAME_WEIGHTS = {
     "do_remove_xattr": 6,
     "do_map": 1,
     "do_fsync": 1,
+    "do_remove_tree": 1,
 }
 
 
@@ -242,6 +244,11 @@ class Load:
 
     def do_unlink(self) -> None:
         os.unlink(self.there())
+
+    def do_remove_tree(self) -> None:
+        """As much of it as others let it; it keeps trees from growing deeper for ever."""
+        if self.dice.random() < 0.3:
+            shutil.rmtree(self.root + b"/" + self.dice.choice(NAMES))
 
     def do_rmdir(self) -> None:
         os.rmdir(self.there())

@@ -117,6 +117,9 @@ class Tree:
         """Only files and directories have ids."""
         return not self._objects.get(handle).path_only
 
+    def is_directory(self, handle: int) -> bool:
+        return self._objects.get(handle).is_directory
+
     def inode_of(self, handle: int) -> int:
         return self._objects.get(handle).key[1]
 
@@ -288,9 +291,12 @@ class Tree:
         ops: list[Op] = []
         emptying = syscalls.FALLOC_ZERO_RANGE | syscalls.FALLOC_PUNCH_HOLE
         if isinstance(op, Fallocate) and found.is_regular and op.mode & emptying:
-            hole = syscalls.FALLOC_PUNCH_HOLE | syscalls.FALLOC_KEEP_SIZE
-            ops.append(Fallocate(op.handle, hole, op.offset, op.length))
-            ops += self.contents(op.handle, op.offset, op.offset + op.length)
+            # Only within the file: what lies behind may be more than a file system can have.
+            length = min(op.length, status.st_size - op.offset)
+            if length > 0:
+                hole = syscalls.FALLOC_PUNCH_HOLE | syscalls.FALLOC_KEEP_SIZE
+                ops.append(Fallocate(op.handle, hole, op.offset, length))
+                ops += self.contents(op.handle, op.offset, op.offset + length)
         ops.append(
             SetAttr(
                 op.handle,

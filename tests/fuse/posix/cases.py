@@ -29,6 +29,8 @@ TICK_S = 0.006
 LIMIT_S = 60
 #: Every case there is, by the name of its file and its own.
 CASES: dict[str, Case] = {}
+#: What was observed beneath, so that it need not be again.
+EXPECTED: dict[str, object] = {}
 
 
 class Sides(NamedTuple):
@@ -45,6 +47,7 @@ def on_both(case: Case) -> Callable[[Sides], None]:
 
     def test(sides: Sides) -> None:
         expected, left_beneath = carry_out(case, sides.beneath / name)
+        EXPECTED[name] = expected
         seen, left = carry_out(case, sides.mount / name)
         unlike = unequal(expected, seen)
         unlike += ["left: " + text for text in differences(left_beneath, left, {"mtime"})]

@@ -205,6 +205,18 @@ def test_holes_and_ranges(pair: Pair) -> None:
         pair.there.apply(repair)
 
 
+def test_a_range_that_no_file_can_have_is_no_trouble_for_the_peer(pair: Pair) -> None:
+    file = make(pair, b"f")
+    pair.do(Write(file, 0, b"a" * 10_000))
+    punch = syscalls.FALLOC_PUNCH_HOLE | syscalls.FALLOC_KEEP_SIZE
+    for mode in (syscalls.FALLOC_ZERO_RANGE, punch, 0, syscalls.FALLOC_ZERO_RANGE | 1):
+        op = Fallocate(file, mode, 1 << 44, 4096)
+        with raises(errno.EFBIG):
+            pair.do(op)
+        for repair in pair.here.repair(op):
+            pair.there.apply(repair)
+
+
 def test_unlinked_file_stays_writable_and_its_number_reused_is_another_file(pair: Pair) -> None:
     file = make(pair, b"f")
     pair.do(Write(file, 0, b"old"))
