@@ -53,6 +53,8 @@ class Node:
         #: Seconds this node's clock stood still (a frozen virtual machine, F36).
         self.clock_lag = 0.0
         self.disk_full = self.record_fails = False
+        #: The file system of the replicated directory is not mounted: an empty one shows (F48).
+        self.unmounted = False
         self.full_means = Disk.OUTDATED
         self.save_s = (0.001, 0.01)
         self.script_s = (0.005, 0.3)
@@ -145,7 +147,9 @@ class Node:
                 self.covered = isinstance(command, c.Cover)
                 if not self.covered:
                     self.cluster.checks.uncovers(self)
-                self.later(0.002, lambda: self.happen(e.StepDone(command.step_id, True)))
+                ok = not self.covered or self.tree_is_ours()
+                said = "" if ok else "this is not the tree that was replicated"
+                self.later(0.002, lambda: self.happen(e.StepDone(command.step_id, ok, said)))
             case c.StartWorker():
                 self.later(0.05, lambda: self._start_worker(command.step_id))
             case c.StopWorker():
@@ -159,6 +163,10 @@ class Node:
             case _:
                 assert isinstance(command, WORKER_COMMANDS), command
                 self._to_worker(command)
+
+    def tree_is_ours(self) -> bool:
+        """The marker in the root of the tree (protocol 2.1, K14)."""
+        return not self.unmounted
 
     def note(self, text: str) -> None:
         self.trace.append((self.clock.now, text))

@@ -12,6 +12,7 @@ import pytest
 from checks import Broken
 from cluster import NAMES, TIMEOUT_S, Cluster
 from node import Node
+from twin import Worker
 
 from safepy.core import events as e
 from safepy.core import machine, pairing
@@ -282,6 +283,55 @@ def test_f47_the_secondary_cannot_write_its_record() -> None:
     second.record_fails = False
     cluster.act("n2", "start")
     at_rest(cluster)
+
+
+def empty_directory() -> None:
+    """K14, F48: after a crash the file system of the only up to date copy is not mounted."""
+    cluster, first, second = pair(22)
+    second.power_off()
+    becomes(cluster, first, ALONE)
+    cluster.run(3.0)
+    first.power_off()
+    real = (first.disk.tree, first.disk.stable)
+    first.unmounted, first.disk.tree, first.disk.stable = True, set(), set()
+    first.power_on()
+    second.power_on()
+    cluster.run(20.0)
+    assert (first.shown, second.shown) == (STOP, WAIT), cluster.tail()
+    assert second.disk.tree, "nothing is deleted on the other node"
+    first.unmounted = False
+    first.disk.tree, first.disk.stable = real
+    cluster.act("n1", "start")
+    at_rest(cluster)
+
+
+def test_f48_k14_an_empty_directory_is_not_taken_for_the_truth(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    empty_directory()
+    monkeypatch.setattr(Node, "tree_is_ours", lambda self: True)
+    with pytest.raises(Broken, match="without acknowledged writes"):
+        empty_directory()
+
+
+def late_frames() -> None:
+    """K16: frames of the old primary are under way when the connection breaks and the other node
+    takes over; they arrive afterwards."""
+    cluster, first, second = pair(23, write_every_s=0.05)
+    cluster.network.stream_delay_s = (8.0, 8.0)
+    cluster.run(1.0)
+    first.power_off()
+    cluster.network.stream_delay_s = (0.0002, 0.002)
+    becomes(cluster, second, ALONE)
+    cluster.run(10.0)
+    at_rest(cluster)
+
+
+def test_k16_a_frame_of_a_former_connection_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    late_frames()
+    monkeypatch.setattr(Worker, "belongs", lambda self, stream: True)
+    with pytest.raises(Broken, match="former connection"):
+        late_frames()
 
 
 def test_f54_configurations_that_differ() -> None:
