@@ -227,7 +227,7 @@ def test_whatever_is_held_fails_when_the_lead_is_given_up(live: LivePath) -> Non
     assert {n: number for n, (number, _) in live.answers.given.items()} == dict.fromkeys(
         names, errno.EIO
     )
-    live.primary._syncer._pool.shutdown(wait=True)
+    live.primary._syncer.close(wait=True)
     live.turn()  # the fsync's thread comes back: not answered twice
     assert not exists(live, "backlog")
 
@@ -238,7 +238,7 @@ def test_fsync_is_answered_when_both_nodes_are_done(live: LivePath) -> None:
     live.modify("make", make)
     live.modify("sync", Fsync(make.handle, True))
     live.primary.acknowledged(2)
-    live.primary._syncer._pool.shutdown(wait=True)
+    live.primary._syncer.close(wait=True)
     live.turn()
     assert live.answers.order == ["make"]
     with pytest.raises(PeerError):
@@ -261,7 +261,7 @@ def test_fsync_that_failed_there_is_answered_only_after_release(live: LivePath) 
     live.modify("sync", Fsync(0, False))
     live.primary.acknowledged(1)
     live.primary.completed(1, errno.EIO)
-    live.primary._syncer._pool.shutdown(wait=True)
+    live.primary._syncer.close(wait=True)
     live.turn()
     assert live.answers.given == {}
     live.primary.disconnect()
@@ -371,7 +371,7 @@ def test_drain_waits_for_what_is_in_flight_and_holds_the_rest(live: LivePath) ->
         live.primary.drain(partial(drained.append, number))
     live.modify("later", file_op(live, b"later"))
     live.primary.acknowledged(2)
-    live.primary._syncer._pool.shutdown(wait=True)
+    live.primary._syncer.close(wait=True)
     live.turn()
     assert drained == []
     live.primary.completed(2, 0)
@@ -416,7 +416,7 @@ def test_flush_makes_both_nodes_durable_with_the_gate_closed(live: LivePath) -> 
     live.primary.flush_everything(flushed.append)
     assert live.sent() == ["Fsync"]
     live.gate.close()
-    live.primary._syncer._pool.shutdown(wait=True)
+    live.primary._syncer.close(wait=True)
     live.turn()
     live.primary.acknowledged(1)
     assert flushed == []
