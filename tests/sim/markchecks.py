@@ -30,14 +30,16 @@ class MarkChecks:
         if extents(flying) - worker.node.disk.current:
             self.fail(f"{worker.node.name} rotates its log without what is in flight (I7)")
 
-    def equal_and_flushed_at_the_end_of_a_resynchronisation(
+    def i8_i9_i15_everything_that_differs_was_looked_at(
         self, source: Node, target: Node, mode: str
     ) -> None:
-        """I8, I9: no mark of either node was dropped before; I15: nor was one missing that equal
-        generations made believe in. I12: both are on their disks."""
+        """At the end of a resynchronisation. I8, I9: no mark of either node was dropped before.
+        I15: nor did equal generations make believe that there is nothing to look at."""
         odd = sorted(source.disk.tree ^ target.disk.tree)
         if odd:
             self.fail(f"{mode} did not look at {odd[:5]} (I8, I9, I15)")
+
+    def i12_flushed_before_marks_go(self, source: Node, target: Node) -> None:
         for node in (source, target):
             if node.disk.tree != node.disk.stable:
                 self.fail(f"{node.name} has not flushed at the end of a synchronisation (I12)")

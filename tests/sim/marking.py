@@ -25,6 +25,9 @@ class Marking:
         #: Operations whose mark is not durable yet, and those behind them (I5).
         self.waiting: list[Write] = []
         self.committing = False
+        #: Of those that wait: what is durable already, in whichever window it was begun.
+        self.ready: set[Key] = set()
+        self.windows = 0
         #: Path marks: names too. Lost with the process.
         self.previous: set[Key] = set()
         self.current: set[Key] = set()
@@ -53,13 +56,17 @@ class Marking:
         """Begin what waits, in order; what needs a mark first waits for one commit of the log."""
         while self.waiting and not self.committing:
             if not self._may_begin():
+                # Their marks count no more: a join may empty the log before they begin.
                 self.worker.backlog[:0], self.waiting = self.waiting, []
+                self.ready.clear()
                 return
             missing = self.missing()
             if missing:
                 self._commit(missing)
                 return
             write = self.waiting.pop(0)
+            if not self.waiting:
+                self.ready.clear()
             self._paths_window().add(key_of(write.number))
             self.quiet = False
             self.worker.begin(write)
@@ -67,16 +74,20 @@ class Marking:
     def missing(self) -> set[Key]:
         """Marks that operations wait for."""
         keys = extents(key_of(write.number) for write in self.waiting)
-        return keys - self._log_window()
+        return keys - self._log_window() - self.ready
 
     def _commit(self, missing: set[Key]) -> None:
         self.committing = True
+        began = self.windows
 
         def durable() -> None:
             self.committing = False
-            if self.worker.alive and self.worker.role == "serving":
-                self._log_window().update(missing)
-                self.worker.kick()
+            if not self.worker.alive or self.worker.role != "serving":
+                return
+            rotated = not self.alone and self.windows != began
+            (self.disk.previous if rotated else self._log_window()).update(missing)
+            self.ready |= missing
+            self.worker.kick()
 
         self.worker.node.later(self.cluster.rng.uniform(*self.cluster.commit_s), durable)
 
@@ -89,7 +100,7 @@ class Marking:
     def _paths_window(self) -> set[Key]:
         return self.solo if self.alone else self.current
 
-    # -- checkpoints ---------------------------------------------------------------------------------
+    # -- checkpoints ------------------------------------------------------------------------
 
     def tick(self) -> None:
         """From time to time, while there is a secondary."""
@@ -119,6 +130,7 @@ class Marking:
         self.previous |= self.current
         flying = self.in_flight()
         self.disk.current, self.current = extents(flying), set(flying)
+        self.windows += 1
         self.cluster.checks.i7_in_flight_is_carried(self.worker)
 
     def in_flight(self) -> set[Key]:
@@ -166,7 +178,7 @@ class Marking:
     def acknowledged(self, number: int) -> None:
         """The secondary has it. That is no reason to drop its mark (I6)."""
 
-    # -- chapters -------------------------------------------------------------------------------------
+    # -- chapters ------------------------------------------------------------------------
 
     def serve(self) -> None:
         """This worker begins to serve: what is known of the differences to the other node?"""
@@ -185,6 +197,7 @@ class Marking:
         self.disk.current = extents(flying)
         self.previous, self.current, self.solo = set(), set(flying), set()
         self.complete = True
+        self.windows += 1
         self.under_way, self.asked = 0, False
         self.worker.node.later(self.cluster.checkpoint_s, self.tick)
 
@@ -192,6 +205,7 @@ class Marking:
         self.disk.go_solo()
         self.solo = self.paths
         self.previous, self.current = set(), set()
+        self.windows += 1
         self.under_way, self.asked = 0, False
 
     def ended(self) -> None:
@@ -206,7 +220,7 @@ class Marking:
         else:
             self.was_second = False
 
-    # -- resynchronisation ----------------------------------------------------------------------------
+    # -- resynchronisation ------------------------------------------------------------------------
 
     def choose(self, follower: Worker) -> tuple[SyncMode, str]:
         """The least that the records allow, or more if a worker does not know its tree."""

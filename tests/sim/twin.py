@@ -373,14 +373,21 @@ class Worker:
         other = stream.follower if stream.source is self else stream.source
 
         def arrive() -> None:
-            if stream.broken or network.stream_cut or not other.alive:
+            if not other.belongs(stream) or network.stream_cut or not other.alive:
                 return
             if other.node.frozen:
                 other.node.backlog.append(arrive)
                 return
+            self.node.cluster.checks.i13_frame_of_the_present_connection(
+                other.node, not stream.broken
+            )
             deliver()
 
         self.node.clock.later(network.stream_delay_s[1], arrive)
+
+    def belongs(self, stream: Stream) -> bool:
+        """I13: what was under way on a connection that was given up is dropped."""
+        return not stream.broken
 
     def _dial(self) -> None:
         follow = self.follow
@@ -440,9 +447,11 @@ class Worker:
         looked_at = self.marking.looked_at(stream.follower, stream.mode)
         stream.follower.node.disk.copy_from(self.node.disk, looked_at)
         self.marking.flush_both(stream.follower)
-        self.node.cluster.checks.equal_and_flushed_at_the_end_of_a_resynchronisation(
+        checks = self.node.cluster.checks
+        checks.i8_i9_i15_everything_that_differs_was_looked_at(
             self.node, stream.follower.node, stream.mode
         )
+        checks.i12_flushed_before_marks_go(self.node, stream.follower.node)
         self.joining = True
         self.report(e.CaughtUp(self.epoch))
 
