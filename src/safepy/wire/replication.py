@@ -8,7 +8,8 @@ stream's HELLO carries the epoch, so a frame of an older stream or epoch cannot 
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -29,6 +30,10 @@ Errno = Annotated[int, Meta(ge=0, le=4095)]
 #: Ids of generations and streams, modes: short words of our own.
 Word = Annotated[str, Meta(max_length=64, pattern=r"^[0-9A-Za-z_.-]*\Z")]
 History = Annotated[tuple[tuple[Number, Word], ...], Meta(max_length=64)]
+#: What the kernel takes as the error of a request.
+ReplyErrno = Annotated[int, Meta(ge=0, le=511)]
+#: What is different about a name, in words of our own.
+Kind = Annotated[str, Meta(max_length=64, pattern=r"^[a-z ]*\Z")]
 #: Neither infinite nor NaN.
 Finite = Annotated[float, Meta(ge=0, le=1e300)]
 
@@ -37,13 +42,68 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Base of all messages."""
 
 
+_NAME_BYTES_MAX = 255
+_PATH_BYTES_MAX = 256 << 10
+_PATH_DEPTH_MAX = 4096
+
+
+def _check_name(name: bytes) -> None:
+    """One component (S8). Raises ValueError."""
+    if not 0 < len(name) <= _NAME_BYTES_MAX or name in (b".", b".."):
+        raise ValueError("no name of a directory entry")
+    if b"/" in name or b"\0" in name:
+        raise ValueError("no name of a directory entry")
+
+
+def _check_path(path: bytes) -> None:
+    """Components joined by "/"; empty: the root (S8). Raises ValueError."""
+    if len(path) > _PATH_BYTES_MAX or path.count(b"/") >= _PATH_DEPTH_MAX:
+        raise ValueError("path too long")
+    for name in path.split(b"/") if path else ():
+        _check_name(name)
+
+
 class _Worded(Message, frozen=True):
-    """Base of messages with words for people: they go into logs."""
+    """Base of messages with words for people, which go into logs, or with names and paths."""
 
     def __post_init__(self) -> None:
-        for name in ("text", "reason", "phase"):
-            if hasattr(self, name):
-                msgspec.structs.force_setattr(self, name, one_line(getattr(self, name)))
+        for field in self.__struct_fields__:
+            if field in _TEXTS:
+                msgspec.structs.force_setattr(self, field, one_line(getattr(self, field)))
+            elif (check := _CHECKS.get(field)) is not None:
+                check(getattr(self, field))
+
+
+_TEXTS = frozenset({"text", "reason", "phase", "error", "problem"})
+
+
+def _check_all(check: Callable[[bytes], None], at: int) -> Callable[[Sequence[Any]], None]:
+    def checked(entries: Sequence[Any]) -> None:
+        for entry in entries:
+            check(entry[at])
+
+    return checked
+
+
+def _check_names(names: Sequence[bytes]) -> None:
+    for name in names:
+        _check_name(name)
+
+
+def _check_items(items: Sequence[Any]) -> None:
+    for name, _, _ in items:
+        if name != b".":  # the directory itself
+            _check_name(name)
+
+
+#: Fields with names and paths, whatever message they are in.
+_CHECKS: dict[str, Callable[[Any], None]] = {
+    "path": _check_path,
+    "paths": _check_all(_check_path, 1),
+    "differences": _check_all(_check_path, 1),
+    "names": _check_names,
+    "items": _check_items,
+}
 
 
 class Apply(Message, frozen=True, tag=1):
@@ -168,14 +228,14 @@ class Resume(Message, frozen=True, tag=16):
     """Secondary, first on a connection that takes the place of one that broke: everything up to
     `received` has come (F26, F32)."""
 
-    received: int
+    received: Number
 
 
 class SyncAgain(Message, frozen=True, tag=17):
     """Primary, after `Resume`: the end of this fsync, which was received, is still awaited."""
 
-    seq: int
-    tree: int
+    seq: Number
+    tree: TreeIndex
     op: AnyOp
 
 
@@ -187,69 +247,87 @@ class VerifyAsk(Message, frozen=True, tag=19):
     """Secondary: an operator wants both copies compared; the primary does it. `mend` as in
     `VerifyTold.mend`."""
 
-    number: int
-    mend: str
+    number: Number
+    mend: Word
 
 
 class VerifyStop(Message, frozen=True, tag=20):
     """Secondary: end the comparison that was asked for."""
 
 
-class MoreNames(Message, frozen=True, tag=21):
+class MoreNames(_Worded, frozen=True, tag=21):
     """Primary: which names does this directory have besides these, after `after` up to `upto`?"""
 
-    number: int
-    tree: int
+    number: Number
+    tree: TreeIndex
     path: bytes
     after: bytes
     upto: bytes
     names: tuple[bytes, ...]
 
 
-class MoreNamesAre(Message, frozen=True, tag=22):
+class MoreNamesAre(_Worded, frozen=True, tag=22):
     """Secondary: answer to `MoreNames`; `error` is a sentence if it could not be read."""
 
-    number: int
+    number: Number
     names: tuple[bytes, ...]
     error: str = ""
 
 
-class Inspect(Message, frozen=True, tag=23):
+class Inspect(_Worded, frozen=True, tag=23):
     """Primary, in order among the operations: digests of these names in this directory, as they are
     now (`dataplane.inspection`). `warm`: out of order, only have them read into memory."""
 
-    number: int
-    tree: int
+    number: Number
+    tree: TreeIndex
     path: bytes
-    items: tuple[tuple[bytes, int, int], ...]
-    seed: int
+    items: tuple[tuple[bytes, Number, Number], ...]
+    seed: Number
     warm: bool = False
 
 
-class Inspected(Message, frozen=True, tag=24):
+class Inspected(_Worded, frozen=True, tag=24):
     """Secondary: answer to `Inspect`."""
 
-    number: int
+    number: Number
     digests: tuple[tuple[bytes, bytes], ...]
     error: str = ""
 
 
-class VerifyTold(Message, frozen=True, tag=25):
+class VerifyTold(_Worded, frozen=True, tag=25):
     """Primary: how far the comparison is that the secondary asked for, and what differs. `done`
     ends it, with `problem` if it did not come to its end."""
 
-    files: int
-    compared_bytes: int
-    differences: tuple[tuple[int, bytes, str], ...] = ()
+    files: Number
+    compared_bytes: Number
+    differences: tuple[tuple[TreeIndex, bytes, Kind], ...] = ()
     done: bool = False
     problem: str = ""
 
 
-class Owed(Message, frozen=True, tag=26):
+class Owed(_Worded, frozen=True, tag=26):
     """Primary: these paths differ, and this node's content is to be given up for the
     secondary's: once it leads, they are compared (`rfsverify --mend second`)."""
 
-    paths: tuple[tuple[int, bytes], ...]
+    paths: tuple[tuple[TreeIndex, bytes], ...]
+
+
+class ReadAt(Message, frozen=True, tag=27):
+    """Primary, in order among the operations: its own disk refuses to read this (F45)."""
+
+    number: Number
+    tree: TreeIndex
+    handle: Number
+    offset: Number
+    size: Number
+
+
+class ReadDone(Message, frozen=True, tag=28):
+    """Secondary: answer to `ReadAt`."""
+
+    number: Number
+    errno: ReplyErrno
+    data: bytes
 
 
 AnyMessage = (
@@ -278,6 +356,8 @@ AnyMessage = (
     | Inspected
     | VerifyTold
     | Owed
+    | ReadAt
+    | ReadDone
 )
 
 _decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)
