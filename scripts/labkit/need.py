@@ -14,6 +14,7 @@ PACKAGE_OF = {
     "gluster": "glusterfs-server",
     "initdb": "postgresql",
     "ip": "iproute2",
+    "mkfs.btrfs": "btrfs-progs",
     "mkfs.ext4": "e2fsprogs",
     "mount": "mount",
     "nft": "nftables",

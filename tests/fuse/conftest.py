@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parent / "posix"))
+sys.path.append(str(Path(__file__).parents[2] / "scripts"))
 
 from cases import Sides
 from worker_pair import Pair

@@ -46,16 +46,21 @@ def on_both(case: Case) -> Callable[[Sides], None]:
     CASES[name] = case
 
     def test(sides: Sides) -> None:
-        expected, left_beneath = carry_out(case, sides.beneath / name)
-        EXPECTED[name] = expected
-        seen, left = carry_out(case, sides.mount / name)
-        unlike = unequal(expected, seen)
-        unlike += ["left: " + text for text in differences(left_beneath, left, {"mtime"})]
-        if unlike:
-            pytest.fail("first: beneath, second: mount\n" + "\n".join(unlike[:20]), pytrace=False)
+        EXPECTED[name] = compare(name, case, sides)
 
     test.__doc__ = case.__doc__
     return test
+
+
+def compare(name: str, case: Case, sides: Sides) -> object:
+    """Fail unless both sides behave alike; what was observed."""
+    expected, left_beneath = carry_out(case, sides.beneath / name)
+    seen, left = carry_out(case, sides.mount / name)
+    unlike = unequal(expected, seen)
+    unlike += ["left: " + text for text in differences(left_beneath, left, {"mtime"})]
+    if unlike:
+        pytest.fail("first: beneath, second: mount\n" + "\n".join(unlike[:20]), pytrace=False)
+    return expected
 
 
 def carry_out(case: Case, folder: Path) -> tuple[object, Any]:
