@@ -1,6 +1,6 @@
 """Hundreds of random bad days. A red seed is a bug: `SIM_SEED=123 pytest tests/sim` repeats it.
 
-`SIM_SEEDS` changes how many run (default 500, about half a minute)."""
+`SIM_SEEDS` changes how many run (default 300, about half a minute)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import pytest
 from swarm import Day
 
-SEEDS = int(os.environ.get("SIM_SEEDS", "500"))
+SEEDS = int(os.environ.get("SIM_SEEDS", "300"))
 CHUNK = 50
 
 

@@ -41,12 +41,18 @@ def _watchdog(t: Turn) -> None:
 
 
 def _set(t: Turn, name: str, value: str) -> None:
+    _set_all(t, {name: value})
+
+
+def _set_all(t: Turn, values: dict[str, str]) -> None:
     told = dict(t.s.told_resources)
-    if told.get(name) == value:
+    changed = [(name, value) for name, value in values.items() if told.get(name) != value]
+    if not changed:
         return
-    told[name] = value
+    told.update(changed)
     t.s.told_resources = tuple(sorted(told.items()))
-    t.do(SetResource(name, value))
+    for name, value in changed:
+        t.do(SetResource(name, value))
 
 
 def _lanes(t: Turn) -> None:
@@ -90,11 +96,11 @@ def _local(t: Turn) -> None:
             t.announce(Level.EVENT, f"Local state {local}")
         s.told_local = local
         _set(t, "state.local", local)
+    values = {"usersetting.failover": "on" if s.failover else "off"}
     if s.params.has_rfs:
-        _set(t, "rfs.uptodate", uptodate(s))
-        for name, value in operator.resources(t).items():
-            _set(t, name, value)
-    _set(t, "usersetting.failover", "on" if s.failover else "off")
+        values["rfs.uptodate"] = uptodate(s)
+        values |= operator.resources(t)
+    _set_all(t, values)
     if not s.loop.count:
         _set(t, "heart.maxloop", "false")
 
