@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from itertools import count
 
-from safepy.host.spinning import Spinning
+from safepy.host.spinning import Crowd, Spinning
 
 Callback = Callable[[], None]
 
@@ -51,7 +51,8 @@ class Loop:
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._turn_end: list[Callback] = []
         self._running = False
-        self._spinning = Spinning()
+        self._crowd = Crowd()
+        self._spinning = Spinning(self._crowd)
         self._thread = threading.get_ident()
         self.add_reader(self._wake_fd, self._woken)
 
@@ -112,6 +113,7 @@ class Loop:
 
     def close(self) -> None:
         self._epoll.close()
+        self._crowd.close()
         os.close(self._wake_fd)
 
     def _wait(self, wait_s: float | None) -> list[tuple[int, int]]:

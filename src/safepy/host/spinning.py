@@ -9,6 +9,9 @@ what just happened. A loop without work sleeps and costs nothing.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+
 #: The longest time to look again, in seconds: about three wake-ups of an idle processor.
 LONGEST_S = 0.000_2
 _SHORTEST_S = 0.000_025
@@ -16,21 +19,51 @@ _SHORTEST_S = 0.000_025
 _CROWDED_S = 0.000_2
 _FIRST_REST_S = 0.05
 _LONGEST_REST_S = 1.0
+#: How often to count who wants to run, and for how long a crowd is believed to stay.
+_COUNT_INTERVAL_S = 0.002
+_CROWD_STAYS_S = 0.01
+#: Threads that want to run while an operation goes its way: ours, the other node's if it is on the
+#: same machine, the writer. With more than one for which there is no processor, nobody looks.
+_WAITING_MAX = 1
+
+
+class Crowd:
+    """Whether more threads of this machine want to run than it has processors."""
+
+    def __init__(self) -> None:
+        self._processors = len(os.sched_getaffinity(0))
+        self._fd = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
+
+    def __call__(self) -> bool:
+        running = os.pread(self._fd, 100, 0).split()[3].partition(b"/")[0]
+        return int(running) > self._processors + _WAITING_MAX
+
+    def close(self) -> None:
+        os.close(self._fd)
 
 
 class Spinning:
     """How long to look again before the next sleep. Times are seconds on one monotonic clock."""
 
-    __slots__ = ("_limit_s", "_rest_s", "_rests_until_s")
+    __slots__ = ("_counts_again_s", "_crowd", "_limit_s", "_rest_s", "_rests_until_s")
 
-    def __init__(self) -> None:
+    def __init__(self, crowd: Callable[[], bool]) -> None:
+        self._crowd = crowd
+        self._counts_again_s = 0.0
         self._limit_s = 0.0
         self._rest_s = _FIRST_REST_S
         self._rests_until_s = 0.0
 
     def limit_s(self, now_s: float) -> float:
         """0.0: sleep at once."""
-        return self._limit_s if now_s >= self._rests_until_s else 0.0
+        if not self._limit_s or now_s < self._rests_until_s:
+            return 0.0
+        if now_s >= self._counts_again_s:
+            self._counts_again_s = now_s + _COUNT_INTERVAL_S
+            if self._crowd():
+                self._rests_until_s = now_s + _CROWD_STAYS_S
+                return 0.0
+        return self._limit_s
 
     def slept(self, for_s: float) -> None:
         """A sleep ended because something happened. After a short one, looking would have paid."""

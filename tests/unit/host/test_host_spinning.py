@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import threading
 import time
 
 from safepy.host.loop import Loop
-from safepy.host.spinning import LONGEST_S, Spinning
+from safepy.host.spinning import LONGEST_S, Crowd, Spinning
 
 SHORT_S = 0.000_05
 
 
+def alone() -> bool:
+    return False
+
+
 def busy() -> Spinning:
-    spinning = Spinning()
+    spinning = Spinning(alone)
     for _ in range(8):
         spinning.slept(SHORT_S)
     return spinning
 
 
 def test_a_loop_that_sleeps_long_goes_on_sleeping() -> None:
-    spinning = Spinning()
+    spinning = Spinning(alone)
     assert spinning.limit_s(1.0) == 0.0
     spinning.slept(0.01)
     assert spinning.limit_s(1.0) == 0.0
@@ -51,6 +59,35 @@ def test_whoever_needs_the_processor_gets_it_for_longer_each_time() -> None:
     assert 0.9 < rests_s[-1] < 1.1
     assert spinning.is_crowded(0.003, now_s + 60)
     assert spinning.limit_s(now_s + 60.1) == LONGEST_S  # a new crowd begins anew
+
+
+def test_nobody_looks_while_more_want_to_run_than_can() -> None:
+    crowded = True
+    spinning = Spinning(lambda: crowded)
+    spinning.slept(SHORT_S)
+    assert spinning.limit_s(1.0) == 0.0
+    crowded = False
+    assert spinning.limit_s(1.001) == 0.0
+    assert spinning.limit_s(1.02) > 0.0
+
+
+def test_a_crowd_is_counted() -> None:
+    crowd = Crowd()
+    ended = threading.Event()
+    hogs = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        for _ in range(len(os.sched_getaffinity(0)) + 3)
+    ]
+    try:
+        until_s = time.monotonic() + 10
+        while not crowd():
+            assert time.monotonic() < until_s
+            ended.wait(0.01)
+    finally:
+        for hog in hogs:
+            hog.kill()
+            hog.wait()
+        crowd.close()
 
 
 def test_a_loop_without_work_uses_no_processor() -> None:
