@@ -33,6 +33,8 @@ class HandledWorker:
         self._step = 0
         mounts.open_door(str(self.public), str(self.door))
         mounts.cover(str(self.public))
+        # Python text that runs in the worker first: a disk that fails, for instance.
+        prelude = setup.pop("prelude", "")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.sock = ours
         fd = theirs.fileno()
@@ -40,7 +42,8 @@ class HandledWorker:
             [
                 sys.executable,
                 "-c",
-                f"import os; os.dup2({fd}, 3); from safepy.worker.main import main; main()",
+                f"import os; os.dup2({fd}, 3)\n{prelude}\n"
+                "from safepy.worker.main import main; main()",
             ],
             pass_fds=[fd],
             env=dict(os.environ, PYTHONPATH="src"),
@@ -62,6 +65,7 @@ class HandledWorker:
             "locktimeout_s": 10.0,
             "sendtimeout_s": 2.0,
             "keep_dir": str(self.folder / "kept"),
+            "state_dir": str(self.folder / "state"),
         }
         settings.update(setup)
         self.step(lambda number: messages.Setup(step_id=number, **settings))  # type: ignore[arg-type]

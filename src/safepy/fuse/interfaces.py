@@ -75,6 +75,11 @@ class Modifier(Protocol):
         """Take back the operation with this answer, which is EINTR then; False: it has begun."""
 
 
+#: Reads from the other node what the disk here refuses (F45): node, offset, size, and whom to
+#: call with (errno or 0, data).
+Rescue = Callable[[int, int, int, Callable[[int, bytes], None]], None]
+
+
 class Reader(Protocol):
     """Reads beside the loop what would keep it waiting."""
 

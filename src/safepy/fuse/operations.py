@@ -21,7 +21,7 @@ from functools import partial
 from safepy.core.replica import ops
 from safepy.fuse import callers, protocol, replies
 from safepy.fuse.inodes import Directories, Lookups
-from safepy.fuse.interfaces import Answer, Modifier, Reader, Tree
+from safepy.fuse.interfaces import Answer, Modifier, Reader, Rescue, Tree
 from safepy.fuse.opcodes import OPCODES, Opcode
 from safepy.fuse.session import Session
 from safepy.fuse.stamps import StampClock
@@ -58,6 +58,7 @@ class Filesystem:
         primary: Modifier,
         reader: Reader,
         ident_prefix: bytes = b"",
+        rescue: Rescue | None = None,
     ) -> None:
         self._ident_prefix = ident_prefix
         self._session = session
@@ -65,6 +66,7 @@ class Filesystem:
         self._fail = session.fail
         self._tree = tree
         self._reader = reader
+        self._rescue = rescue
         self._start = partial(primary.modify, tree_index)
         self._waiting = Waiting(primary.withdraw)
         #: To be called now and then: frees programs that are being killed.
@@ -126,7 +128,16 @@ class Filesystem:
             self._session.reply(unique, data)
         else:
             fd = self._tree.duplicate(node)
-            self._reader.read(fd, offset, size, partial(self._was_read, unique))
+            done = partial(self._was_read_here, unique, node, offset, size)
+            self._reader.read(fd, offset, size, done)
+
+    def _was_read_here(
+        self, unique: int, node: int, offset: int, size: int, number: int, data: bytes
+    ) -> None:
+        if number == errno.EIO and self._rescue is not None:
+            self._rescue(node, offset, size, partial(self._was_read, unique))
+        else:
+            self._was_read(unique, number, data)
 
     def _was_read(self, unique: int, number: int, data: bytes) -> None:
         if number:
