@@ -84,7 +84,7 @@ class Intent:
         self.window = 1 + (0 if newest is None else newest.window)
         self._old = _bounded([entry for _, entry in recovered.entries])
         #: All content is suspect already: no mark could add to that.
-        self._everything = Everything(ALL_TREES) in self._old
+        self.everything = Everything(ALL_TREES) in self._old
         self._since = [tree.next_handle for tree in trees]
         self._marks = Touches()
         self._previous: Touches | None = None
@@ -115,7 +115,7 @@ class Intent:
             handle, (first, last) = op.handle, extents
         else:
             return True
-        if self._everything or handle in self._exempt[index]:
+        if self.everything or handle in self._exempt[index]:
             return True
         try:
             key = (index, self._trees[index].inode_of(handle))
@@ -228,20 +228,20 @@ class Intent:
         self._queue(lambda: log.forget_before(window), forget)
 
     def go_alone(self) -> None:
-        """The peer is behind from here on: nothing is dropped before `reset`."""
+        """The peer is behind from here on: nothing is dropped before `reset`. Whoever waits for
+        room in the window may ask again."""
         self._alone = True
         self.full = False
         if self._previous is not None:
             self._marks.absorb(self._previous)
             self._previous = None
         self._tell_suspects()
-        self._on_durable()
 
     def reset(self) -> None:
         """The peer has adopted, everything is on both disks: no mark counts any more (I8, I11,
         I12). From here on there are checkpoints."""
         self._alone = False
-        self._everything = False
+        self.everything = False
         self._previous = None
         self._old = []
         self._next_window()
@@ -249,23 +249,37 @@ class Intent:
         log, window, entries = self._log, self.window, self._new_since()
         self._queue(lambda: log.reset(window, entries), self._on_durable)
 
-    def suspect_everything(self, done: Callable[[], None]) -> None:
-        """The peer's tree may differ anywhere: durable (I9) when `done` is called."""
-        if self.failed:
-            return
-        entry, log = Everything(ALL_TREES), self._log
-        if entry not in self._old:
-            self._old.append(entry)
-        self._queue(lambda: log.write(SUSPECT_WINDOW, [entry]), done)
+    def suspect(self, entries: Sequence[Entry], done: Callable[[], None]) -> None:
+        """More than this node's operations may differ: durable (I9) when `done` is called; never
+        called after a fault."""
+        known, log = set(self._old), self._log
+        fresh = [entry for entry in entries if entry not in known]
+        self._old += fresh
+        for entry in fresh:
+            self._tell(entry)
 
-    def end(self, done: Callable[[int], None]) -> None:
-        """The run ends in order. `done(number)` is called in between: what it saves with this
-        number is complete if the log's newest block has it, too. Blocks; then `close`d."""
+        def suspected() -> None:
+            self._settle_everything()
+            done()
+
+        self._queue(lambda: log.write(SUSPECT_WINDOW, fresh), suspected)
+
+    def _settle_everything(self) -> None:
+        """Once that is durable, no further mark is needed."""
+        self.everything = Everything(ALL_TREES) in self._old
+
+    def end(self, equal: bool, save: Callable[[int], None]) -> None:
+        """The run ends in order, everything is flushed. `save(number)` keeps the path marks: they
+        count if the log's newest block has this number. `equal`: the peer has everything, so no
+        mark counts. Blocks; raises LocalFault; then this is closed."""
+        begun, self._begun = self._begun, False
         self._thread.close()
-        if self.failed or not self._begun:
+        if self.failed or not begun:
             return
-        done(self._log.next_sequence)
-        self._log.end(self.window)
+        if equal:
+            self._log.reset(self.window + 1, ())
+        save(self._log.next_sequence)
+        self._log.end(self.window + 1)
 
     def close(self) -> None:
         """Waits for what is being written; nothing more is."""
@@ -296,6 +310,13 @@ class Intent:
         parts.append((self.window, now))
         return parts
 
+    def _tell(self, entry: Entry) -> None:
+        suspects = self.suspects
+        if entry.tree != ALL_TREES:
+            suspects = suspects[entry.tree : entry.tree + 1]
+        for each in suspects:
+            each.add_entry(entry)
+
     def _tell_suspects(self) -> None:
         entries = [entry for _, part in self._parts() for entry in part]
         self.suspects = suspects_of(entries, len(self._trees), False)
@@ -325,7 +346,7 @@ class Intent:
             elif self._previous is not None:  # another window began meanwhile
                 self._previous.absorb(batch)
             for entry in entries:
-                self.suspects[entry.tree].add_entry(entry)
+                self._tell(entry)
             if self._alone:
                 self._coarsen()
             self._on_durable()
@@ -337,12 +358,11 @@ class Intent:
         if marks.extents <= ALONE_EXTENTS and marks.files <= ALONE_FILES:
             return
         if not marks.coarsen(ALONE_FILES, ALONE_EXTENTS // 2):
-            self._everything = True
             self._old.append(Everything(ALL_TREES))
             self._marks = Touches()
-        self._tell_suspects()
+            self._tell(Everything(ALL_TREES))
         log, parts = self._log, self._parts()
-        self._queue(lambda: log.rewrite(parts), lambda: None)
+        self._queue(lambda: log.rewrite(parts), self._settle_everything)
 
     def _queue(self, work: Callable[[], None], then: Callable[[], None]) -> None:
         """`work` in the log's thread after all before it, `then` on the loop."""

@@ -28,8 +28,6 @@ class PathMarks:
         self._previous = [Marks() for _ in range(trees)]
         #: What an attempt to bring the peer up to date took and has not made good for ever.
         self._taken = [Marks() for _ in range(trees)]
-        #: Whether content may be suspect that no path is marked for (a bound was reached).
-        self.overflowed = False
 
     def __bool__(self) -> bool:
         return any(map(bool, self._current))
@@ -45,7 +43,6 @@ class PathMarks:
             marks.add_walk(path)
         else:
             marks.add_attributes(path)
-        self.overflowed = self.overflowed or marks.overflowed
 
     def moved(
         self, tree: int, old: bytes, new: bytes, directory: bool, exchanged: bool = False
@@ -89,7 +86,6 @@ class PathMarks:
         for marks in (*self._current, *self._previous, *self._taken):
             marks.take()
         self.incomplete = ""
-        self.overflowed = False
 
     # -- an attempt to bring the peer up to date ----------------------------------------------
 

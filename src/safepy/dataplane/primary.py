@@ -18,20 +18,18 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from safepy.core.replica.ops import Fsync, Op
+from safepy.core.replica.ops import Fsync, Op, Write
 from safepy.core.replica.stream import MAX_BYTES, MAX_OPS
 from safepy.dataplane.gate import GateKeeper
+from safepy.dataplane.keeper import Keeper, Then
 from safepy.dataplane.outgoing import Outgoing, Send
 from safepy.dataplane.syncing import Syncer
-from safepy.dataplane.touched import Mark, marks_of
 from safepy.host.loop import Loop, Timer
 from safepy.model import Gate
 from safepy.storage.backing import Tree
 
 #: (errno or 0, result), see `Tree.apply`.
 Answer = Callable[[int, Any], None]
-#: (tree index, kind, path, offset, length); see `touched.Mark`.
-MarksSink = Callable[[int, str, bytes, int, int], None]
 
 #: Errors that say that this copy, not the request, is bad (F43, F46).
 _FAULTS = frozenset({errnos.EIO, errnos.EROFS, errnos.EUCLEAN})
@@ -56,8 +54,8 @@ class Primary:
     """Modifications of all directories of one module while this node leads.
 
     `on_first_modification()` asks for `modified_recorded()`. `on_fault(reason)` is called once:
-    the local copy cannot be trusted any more. `marks_sink`, while set, hears what each
-    modification touches. `brake_s`: while ALONE, at most one modification begins in so many
+    the local copy cannot be trusted any more. `keeper` says whether an operation's mark is there,
+    and notes what it touches. `brake_s`: while ALONE, at most one modification begins in so many
     seconds (0: no brake).
     """
 
@@ -70,8 +68,10 @@ class Primary:
         on_fault: Callable[[str], None],
         max_ops: int = MAX_OPS,
         max_bytes: int = MAX_BYTES,
+        keeper: Keeper | None = None,
     ) -> None:
         self._loop = loop
+        self._keeper = keeper
         self._trees = trees
         self._gate = gate
         self._on_first_modification = on_first_modification
@@ -88,7 +88,6 @@ class Primary:
         self._sync_failed = self._faulted = False
         self._drained: list[Callable[[], None]] = []
         self._brake_timer: Timer | None = None
-        self.marks_sink: MarksSink | None = None
         self.brake_s = 0.0
 
     # -- what the mount asks ----------------------------------------------------------------
@@ -98,7 +97,7 @@ class Primary:
 
         Says how many operations wait unexecuted, this one the last of them; 0: it has begun.
         """
-        if self._backlog or self.brake_s or not self._may_begin(op):
+        if self._backlog or self.brake_s or not self._may_begin(tree_index, op):
             self._postpone(tree_index, op, answer)
             return len(self._backlog)
         self._begin(tree_index, op, answer)
@@ -238,6 +237,13 @@ class Primary:
         self._peer.close()
         self._syncer.close()
 
+    def introduce(self, tree_index: int, handle: int) -> bool:
+        """Make sure that the peer knows this handle; False if it cannot be reached there."""
+        before = self._peer.introductions(tree_index, Fsync(handle, True))
+        if before:
+            self._peer.transmit_all(tree_index, before)
+        return before is not None
+
     # -- figures --------------------------------------------------------------------------------
 
     @property
@@ -260,17 +266,19 @@ class Primary:
 
     # -- beginning ------------------------------------------------------------------------------
 
-    def _may_begin(self, op: Op) -> bool:
+    def _may_begin(self, index: int, op: Op) -> bool:
         if self._held or not self._gate.may_begin():
             return False
         if self._peer.connected:
-            return not (self._peer.window.full or self._peer.suspended)
-        if self._gate.mode is not Gate.ALONE:
+            if self._peer.window.full or self._peer.suspended:
+                return False
+        elif self._gate.mode is not Gate.ALONE:
             return False
-        if self._recorded or type(op) is Fsync:
-            return True
-        self._ask_record()
-        return self._recorded
+        elif not self._recorded and type(op) is not Fsync:
+            self._ask_record()
+            if not self._recorded:
+                return False
+        return self._keeper is None or type(op) is Fsync or self._keeper.may_begin(index, op)
 
     def _ask_record(self) -> None:
         if not self._recorded and not self._record_asked:
@@ -282,13 +290,15 @@ class Primary:
             answer(errnos.EIO, None)
             return
         self._backlog.append((index, op, answer))
+        if self._keeper is not None:
+            self._keeper.foresee(index, op)  # its mark goes with those of the others
         if self.brake_s:
             self._run_backlog()
 
     def _run_backlog(self) -> None:
         """In order, as far as may be. Braked: one, and the next after a while."""
         backlog = self._backlog
-        while backlog and self._brake_timer is None and self._may_begin(backlog[0][1]):
+        while backlog and self._brake_timer is None and self._may_begin(*backlog[0][:2]):
             self._begin(*backlog.popleft())
             if self.brake_s and not self._peer.connected:
                 self._brake_timer = self._loop.call_later(self.brake_s, self._brake_over)
@@ -302,42 +312,46 @@ class Primary:
     def _begin(self, index: int, op: Op, answer: Answer) -> None:
         if type(op) is Fsync:
             self._sync(index, op, answer)
-        elif not self._peer.connected:
-            self._carry_out_alone(index, op, answer)
-        else:
-            self._carry_out_paired(index, op, answer)
+            return
+        then = None
+        if self._keeper is not None and type(op) is not Write:
+            try:
+                for missing in self._keeper.idents_missing(index, op):
+                    self._keeper.note(index, missing)
+                    self._carry_out(index, missing, None, None)
+                then = self._keeper.note(index, op)
+            except OSError as error:
+                answer(self._local_error(error), None)
+                return
+        self._carry_out(index, op, answer, then)
 
-    def _carry_out_alone(self, index: int, op: Op, answer: Answer) -> None:
-        tree, sink = self._trees[index], self.marks_sink
-        marks: list[Mark] = []
-        number, result = 0, None
-        try:
-            if sink is not None:
-                marks = marks_of(tree, op)
-            result = tree.apply(op)
-        except OSError as error:
-            number = self._local_error(error)
-        if sink is not None:  # also after an error: some operations can end half done
-            for mark in marks:
-                sink(index, *mark)
-        self._answer(answer, number, result)
-
-    def _carry_out_paired(self, index: int, op: Op, answer: Answer) -> None:
+    def _carry_out(self, index: int, op: Op, answer: Answer | None, then: Then | None) -> None:
+        """Without an `answer`, an error is raised."""
         tree, peer = self._trees[index], self._peer
+        paired = peer.connected
         before: list[Op] | None = []
         try:
-            before = peer.introductions(index, op)
-            result, done = tree.apply_local(op)
+            if paired:
+                before = peer.introductions(index, op)
+                result, done = tree.apply_local(op)
+            else:
+                result, done = tree.apply(op), op
         except OSError as error:
-            answer(self._local_error(error), None)
-            if before is not None and error.errno != errnos.ESTALE:
+            number = self._local_error(error)
+            if answer is None:
+                raise
+            answer(number, None)
+            if paired and before is not None and error.errno != errnos.ESTALE:
                 self._repair_peer(index, op, before)
             return
-        if before is None:  # nobody can reach it on the peer: it lives and dies here
-            self._answer(answer, 0, result)
+        if then is not None:
+            then()
+        if not paired or before is None:  # or nobody can reach it there: it lives and dies here
+            if answer is not None:
+                self._answer(answer, 0, result)
             return
         peer.transmit_all(index, before)
-        peer.transmit(index, done, (answer, result))
+        peer.transmit(index, done, None if answer is None else (answer, result))
 
     def _repair_peer(self, index: int, op: Op, before: list[Op]) -> None:
         """Make the peer equal what an operation that failed left behind here (4.1, F41)."""

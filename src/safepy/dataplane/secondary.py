@@ -17,6 +17,10 @@ from safepy.host.loop import Loop
 from safepy.storage.backing import Tree
 
 
+#: Fsyncs under way: far above what the window of an honest primary lets it send.
+SYNCS_MAX = 4096
+
+
 class Secondary:
     """One stream's operations. All callbacks run in the loop's thread.
 
@@ -78,6 +82,14 @@ class Secondary:
         """Everything that came is in the trees; fsyncs among it may still run."""
         self._apply_queue()
 
+    def descriptor(self, tree_index: int, handle: int) -> int:
+        """For a read of what everything received so far has left in this file; the caller closes
+        it. Raises OSError."""
+        self._apply_queue()
+        if not 0 <= tree_index < len(self._trees):
+            raise OSError(errnos.EINVAL, "no such directory")
+        return self._trees[tree_index].duplicate(handle)
+
     def sync_again(self, seq: int, tree_index: int, op: Op) -> None:
         """The stream was interrupted, and the primary has not heard how this fsync ended."""
         if self.faulted or self._closed or seq in self._syncing:
@@ -94,6 +106,28 @@ class Secondary:
         self._apply_queue()
         self._waiting.append(then)
         self._check_waiting()
+
+    def checkpoint(self, reached: Callable[[], None]) -> None:
+        """Everything received so far is made durable; then `reached()`. Never, if something could
+        not be applied or flushed: that is a fault (I16)."""
+        self._apply_queue()
+        left = len(self._trees)
+
+        def flushed(number: int) -> None:
+            nonlocal left
+            if self.faulted or self._closed:
+                return
+            if number:
+                self._fail(number, f"flush for a checkpoint failed with errno {number}")
+                return
+            left -= 1
+            if left == 0:
+                reached()
+
+        if not self.faulted and not self._closed:
+            op = Fsync(0, False)
+            for tree in self._trees:
+                self._syncer.start(op, tree.sync_descriptor(op), flushed)
 
     def close(self) -> None:
         """Nothing is applied or told any more; fsyncs under way end by themselves."""
@@ -129,6 +163,8 @@ class Secondary:
             self._fail(errnos.EPROTO, f"{_describe(tree, op)}: {error}")
 
     def _start_sync(self, seq: int, tree: Tree, op: Fsync) -> None:
+        if len(self._syncing) >= SYNCS_MAX:
+            raise OSError(errnos.EPROTO, "more fsyncs at once than a window holds")
         fd = tree.sync_descriptor(op)
         self._syncing.add(seq)
         self._syncer.start(op, fd, partial(self._synced, seq))

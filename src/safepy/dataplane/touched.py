@@ -21,9 +21,9 @@ from safepy.core.replica.ops import (
     Write,
 )
 from safepy.storage.backing import Tree
-from safepy.storage.syscalls import FALLOC_COLLAPSE_RANGE, FALLOC_INSERT_RANGE
+from safepy.storage.syscalls import FALLOC_COLLAPSE_RANGE, FALLOC_INSERT_RANGE, RENAME_WHITEOUT
 
-#: (kind, path, offset, length): kind is "full", "extents" or "attributes".
+#: (kind, path, offset, length): kind is "full", "extents" or "attributes" (`PathMarks.add`).
 Mark = tuple[str, bytes, int, int]
 
 #: "From here to the end of the file, wherever that is."
@@ -48,10 +48,10 @@ def handles_used(op: Op) -> tuple[int, ...]:
 
 
 def marks_of(tree: Tree, op: Op) -> list[Mark]:
-    """What is to be compared again because of `op`; to be asked *before* it is carried out
-    (sizes), and to be used *after*: a round that begins in between must not miss the change.
+    """What is to be compared again because of `op`; to be asked before it is carried out.
 
-    Every name that changes its meaning is marked FULL, so a path that goes stale does no harm.
+    Every name that changes its meaning is marked, so a path that goes stale does no harm. The
+    names of a rename are not in it: see `PathMarks.moved`.
     """
     match op:
         case Write():
@@ -66,7 +66,7 @@ def marks_of(tree: Tree, op: Op) -> list[Mark]:
             moves = op.mode & (FALLOC_COLLAPSE_RANGE | FALLOC_INSERT_RANGE)
             length = TO_THE_END - op.offset if moves else op.length
             return _data(tree, op.handle, op.offset, length)
-        case SetXattr() | RemoveXattr():
+        case SetXattr() | RemoveXattr() | Identify():
             return _attributes(tree, op.handle)
         case Link():
             # The name it had as well: a write through the new one that is gone again before the
@@ -76,10 +76,19 @@ def marks_of(tree: Tree, op: Op) -> list[Mark]:
         case Make() | Symlink() | Unlink() | Rmdir():
             return _name(tree, op.parent, op.name)
         case Rename():
-            old = _name(tree, op.parent, op.name)
-            return old + _name(tree, op.new_parent, op.new_name)
+            marks = _attributes(tree, op.parent) + _attributes(tree, op.new_parent)
+            # A whiteout appears there, and some file systems leave it when the rename fails.
+            return marks + (_name(tree, op.parent, op.name) if op.flags & RENAME_WHITEOUT else [])
         case _:
             return []
+
+
+def path_at(tree: Tree, parent: int, name: bytes) -> bytes | None:
+    """None: the directory has no name any more."""
+    folder = tree.path_of(parent)
+    if folder is None:
+        return None
+    return folder + b"/" + name if folder else name
 
 
 def _data(tree: Tree, handle: int, offset: int, length: int) -> list[Mark]:
@@ -100,8 +109,7 @@ def _of_object(tree: Tree, handle: int, kind: str, offset: int, length: int) -> 
 
 
 def _name(tree: Tree, parent: int, name: bytes) -> list[Mark]:
-    folder = tree.path_of(parent)
-    if folder is None:
+    path = path_at(tree, parent, name)
+    if path is None:
         return []  # a removed directory: the operation will fail
-    path = folder + b"/" + name if folder else name
-    return [("full", path, 0, 0), ("attributes", folder, 0, 0)]
+    return [("full", path, 0, 0), *_attributes(tree, parent)]

@@ -15,6 +15,7 @@ from safepy.model import Progress
 from safepy.net.peer import SecureStream
 from safepy.storage.syscalls import syncfs
 from safepy.wire.secure import VERSION, Hello
+from safepy.worker.knowledge import Knowledge
 from safepy.worker.messages import Log, Report, Setup
 
 
@@ -26,6 +27,7 @@ class Context:
     setup: Setup
     door_fds: list[int]
     report: Callable[[Report], None]
+    knowledge: Knowledge
     #: When the last `Alive` was made, on the loop's clock.
     told_s: float = 0.0
 

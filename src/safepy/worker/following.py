@@ -8,19 +8,22 @@ decided otherwise (take over, or be brought up to date again).
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 
 import msgspec
 
+from safepy.core.replica.suspects import Suspects
+from safepy.dataplane.reading import ColdReader
 from safepy.dataplane.resync.aside import Aside
 from safepy.dataplane.secondary import Secondary
-from safepy.errors import PeerError, SafekitError
+from safepy.errors import LocalFault, PeerError, SafekitError
 from safepy.host.loop import Timer
 from safepy.model import Progress
 from safepy.net.dialing import Dial, dial
 from safepy.net.peer import SecureStream
-from safepy.storage.backing import Tree
+from safepy.storage.backing import READ_BYTES, Tree
 from safepy.storage.syscalls import syncfs
 from safepy.wire import replication as wire
 from safepy.wire.secure import Refused
@@ -38,6 +41,9 @@ RESUME_S = 0.1
 REDIAL_DOUBLINGS = 4
 #: The source asks for one flush at a time; one of an attempt that failed may still run.
 FLUSHES_MAX = 4
+#: The same of checkpoints, and of questions that are answered beside the loop (S26).
+CHECKPOINTS_MAX = 4
+QUESTIONS_MAX = 256
 
 
 class Following:
@@ -58,7 +64,7 @@ class Following:
         self._progress: Progress | None = None
         self._told: ProgressLog | None = None
         self._closed = False
-        self._flushes = 0
+        self._flushes = self._checkpoints = self._questions = 0
         #: What came is on the disk, and no further word about adopting was heard since.
         self._may_adopt = False
         self._last_refusal = ""
@@ -67,6 +73,7 @@ class Following:
         self._stream_id = ""
         self._resumable = True
         self._verify: messages.Verify | None = None
+        self._reader = ColdReader(self._loop)
         self._dial()
 
     # -- the stream ----------------------------------------
@@ -160,8 +167,12 @@ class Following:
                 self._begin_transfers(stream_id, transfers, keep_aside or self._keep_aside)
             case wire.SyncFlush(number):
                 self._flush(number)
+            case wire.Checkpoint(number):
+                self._checkpoint(number)
             case wire.Inspect() | wire.MoreNames():
                 self._inspected(message)
+            case wire.ReadAt():
+                self._read_at(message)
             case wire.VerifyTold():
                 self._verify_told(message)
             case wire.SyncAgain(seq, tree, op):
@@ -200,20 +211,42 @@ class Following:
     # -- being brought up to date ----------------------------------------
 
     def _begin_transfers(self, stream_id: str, transfers: int, keep_aside: bool) -> None:
-        if self._secondary is not None or self._transfers is not None or not 1 <= transfers <= 64:
+        began = self._transfers is not None or self._told is not None
+        if self._secondary is not None or began or not 1 <= transfers <= 64:
             raise PeerError("a resynchronisation begins out of turn")
-        aside = Aside(self._setup.keep_dir, "resync", self._setup.paths) if keep_aside else None
         self._stream_id = stream_id
+        self._told = ProgressLog(self._say, self._loop.now_s)
+        live, knowledge = self._live, self._context.knowledge
+
+        def known() -> None:
+            if live is None or self._live is not live or self._transfers is not None:
+                return  # of a stream that is gone
+            try:
+                suspects, offers = knowledge.offer()
+            except LocalFault as fault:
+                self._sync_failed(str(fault), False)
+                return
+            for offer in offers:
+                self._send(offer)
+            self._open_transfers(stream_id, transfers, keep_aside, suspects)
+
+        knowledge.when_known(known)
+
+    def _open_transfers(
+        self, stream_id: str, transfers: int, keep_aside: bool, suspects: list[Suspects]
+    ) -> None:
+        self._context.knowledge.changing()
+        aside = Aside(self._setup.keep_dir, "resync", self._setup.paths) if keep_aside else None
         self._transfers = Transfers(
             self._context,
             hello(self._setup, self.epoch, "transfer", stream_id),
             transfers,
             aside,
             self._transfer_failed,
+            suspects,
         )
-
-        self._told = ProgressLog(self._say, self._loop.now_s)
-        self._told.began(self._setup.paths)
+        if self._told is not None:
+            self._told.began(self._setup.paths)
 
     def _progress_told(self, told: wire.SyncProgress) -> None:
         """The source knows how far it is; who looks at this node wants to know too."""
@@ -279,10 +312,26 @@ class Following:
         )
         self._say("E", "Reintegration ended (synchronize)")
         self._send(wire.AdoptDone(order.epoch))
+        self._context.knowledge.adopted()
         self._context.report(messages.Joined(order.epoch))
 
+    def _checkpoint(self, number: int) -> None:
+        """Everything before this is durable here (4.3 c), then the record says so."""
+        if self._secondary is None:
+            raise PeerError("a checkpoint before this node is in sync")
+        if self._checkpoints >= CHECKPOINTS_MAX:
+            raise PeerError("a checkpoint is asked for again and again")
+        self._checkpoints += 1
+
+        def reached() -> None:
+            self._checkpoints -= 1
+            self._context.report(messages.CheckpointReached(self.epoch, number))
+
+        self._secondary.checkpoint(reached)
+
     def checkpoint_recorded(self, order: messages.CheckpointRecorded) -> None:
-        """Not before the primary asks for checkpoints."""
+        if self._secondary is not None:
+            self._send(wire.CheckpointDone(order.number))
 
     def _acknowledge(self, seq: int) -> None:
         """At once, not at the turn's end: an application on the other node waits for it."""
@@ -322,9 +371,37 @@ class Following:
             self._secondary,
             self._context.door_fds,
             self._setup.acl,
-            self._send,
+            self._answering(),
             message,
         )
+
+    def _answering(self) -> Callable[[wire.AnyMessage], None]:
+        """Counts a question until it is answered by what is given. Raises PeerError."""
+        if self._questions >= QUESTIONS_MAX:
+            raise PeerError("too much is asked at once")
+        self._questions += 1
+
+        def send(message: wire.AnyMessage) -> None:
+            self._questions -= 1
+            self._send(message)
+
+        return send
+
+    def _read_at(self, asked: wire.ReadAt) -> None:
+        """The primary's disk refuses a read (F45)."""
+        if self._secondary is None or not 0 < asked.size <= READ_BYTES or asked.offset < 0:
+            raise PeerError("a read that cannot be meant")
+        send = self._answering()
+        try:
+            fd = self._secondary.descriptor(asked.tree, asked.handle)
+        except OSError as error:
+            send(wire.ReadDone(asked.number, error.errno or errno.EIO, b""))
+            return
+
+        def done(number: int, data: bytes) -> None:
+            send(wire.ReadDone(asked.number, number, data))
+
+        self._reader.read(fd, asked.offset, asked.size, done)
 
     def _verify_told(self, told: wire.VerifyTold) -> None:
         order = self._verify
@@ -370,6 +447,7 @@ class Following:
     def _close_stream(self, reason: str) -> None:
         self._closed = True
         self._end_transfers()
+        self._reader.close()
         if self._redial is not None:
             self._redial.cancel()
         if self._attempt is not None:

@@ -27,6 +27,7 @@ from safepy.worker import messages
 from safepy.worker.common import Context
 from safepy.worker.control import Control
 from safepy.worker.following import Following
+from safepy.worker.knowledge import Knowledge
 from safepy.worker.messages import Order
 from safepy.worker.serving import Serving
 
@@ -125,7 +126,8 @@ class Worker:
         door_fds = [
             os.open(door, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for door in setup.doors
         ]
-        self._context = Context(self._loop, setup, door_fds, self._control.report)
+        knowledge = Knowledge(self._loop, setup, door_fds, self._log)
+        self._context = Context(self._loop, setup, door_fds, self._control.report, knowledge)
         address, port = setup.listen
         try:
             self._listener = Listener(
@@ -177,8 +179,15 @@ class Worker:
 
     def _exit(self, order: messages.Exit) -> None:
         self._close()
-        self._done(order.step_id, True, "")
-        self._loop.stop()
+
+        def sealed() -> None:
+            self._done(order.step_id, True, "")
+            self._loop.stop()
+
+        if self._context is None:
+            sealed()
+        else:
+            self._context.knowledge.seal(sealed)
 
     # -- streams that come in ----------------------------------------
 

@@ -16,17 +16,21 @@ from safepy.core.replica.ops import Fsync, Op
 from safepy.dataplane.gate import GateKeeper
 from safepy.dataplane.primary import Primary
 from safepy.dataplane.reading import ColdReader
+from safepy.dataplane.resync.tree import shown, split
 from safepy.errors import LocalFault, PeerError
 from safepy.fuse.operations import Filesystem
 from safepy.fuse.session import Session
 from safepy.host.loop import Loop, Timer
-from safepy.model import Gate
+from safepy.model import Gate, SyncMode
 from safepy.net.blocking import BlockingStream
 from safepy.net.peer import SecureStream
 from safepy.storage.backing import Tree
 from safepy.wire import replication as wire
 from safepy.worker import messages
+from safepy.worker.checkpointing import Checkpoints
 from safepy.worker.common import Context, in_thread, sync_path
+from safepy.worker.knowledge import new_session
+from safepy.worker.rescue import Rescue
 from safepy.worker.synchronise import Synchronisation
 from safepy.worker.verify_desk import VerifyDesk
 from safepy.worker.verifying import Found
@@ -47,13 +51,25 @@ class Serving:
             Tree(os.dup(fd), index, self._setup.acl) for index, fd in enumerate(context.door_fds)
         ]
         self.gate = GateKeeper()
+        self._session = new_session()
+        self.keeper = context.knowledge.keeper(
+            self._trees,
+            self._session,
+            on_durable=lambda: self.primary.kick(),
+            on_wanted=lambda: self._checkpoints.want(),
+            on_fault=self._local_fault,
+        )
+        self._checkpoints = Checkpoints(context, self.keeper, self._say_live, self._local_fault)
         self.primary = Primary(
             self._loop,
             self._trees,
             self.gate,
             on_first_modification=self._first_modification,
             on_fault=self._local_fault,
+            keeper=self.keeper,
         )
+        #: Everything is flushed here, and nothing was modified since; with the peer's copy equal.
+        self._clean = self._equal = False
         self._reader = ColdReader(self._loop)
         self._sessions: list[Session] = []
         self._filesystems: list[Filesystem] = []
@@ -62,8 +78,8 @@ class Serving:
         self._stream_id = ""
         self._give_up: Timer | None = None
         self._desk = VerifyDesk(context, self._say_live, self._mend)
-        self._follower_allowed = False
-        self._keep_aside = False
+        self._rescue = Rescue(self._ask_to_read, self._read_refused, self._local_fault)
+        self._allowed: messages.AllowFollower | None = None
         self._sync: Synchronisation | None = None
         self._joining = False
         self._joined = False
@@ -80,7 +96,10 @@ class Serving:
             session.mount()
             self._sessions.append(session)
             tree = self._trees[index]
-            filesystem = Filesystem(session, index, tree, self.primary, self._reader)
+            rescue = partial(self._rescue.read, index)
+            prefix = self._session + index.to_bytes(2, "big")
+            parts = (session, index, tree, self.primary, self._reader, prefix)
+            filesystem = Filesystem(*parts, rescue=rescue)
             self._filesystems.append(filesystem)
             self._loop.add_reader(session.fd, partial(self._requests, session, filesystem))
 
@@ -97,12 +116,15 @@ class Serving:
         self.gate.close()
         self._end_interruption()
         self._desk.interrupted()
+        self._rescue.interrupted()
         self._drop_follower()
         self.primary.fail_held()
         for session in self._sessions:
             self._loop.remove_reader(session.fd)
             session.unmount(abort=True)
         self.primary.close()
+        self._checkpoints.left()
+        self._context.knowledge.end_serving(self.keeper, self._clean, self._equal)
         self._reader.close()
         for tree in self._trees:
             tree.close()
@@ -132,12 +154,14 @@ class Serving:
         The heartbeats may have told of the loss while the stream still seems to live: it goes,
         or its traffic would tell the other node that this one is in sync with it."""
         self.epoch = order.epoch
-        self._joined = self._joining = False
+        self._joined = self._joining = self._follower_allowed = False
         self._join = None
         self._end_interruption()
         self._end_sync()
         self._close_live()
         self.gate.open(Gate.ALONE, order.epoch, order.deadline_boottime_s)
+        self._checkpoints.left()
+        self.keeper.go_alone()
         self.primary.release()
 
     def quiesce(self, done: Callable[[bool, str], None]) -> None:
@@ -150,7 +174,13 @@ class Serving:
 
         def drained() -> None:
             self.gate.close_to_new()
-            self.primary.flush_everything(lambda errno: done(errno == 0, _errno_text(errno)))
+            paired = self._joined
+            self.primary.flush_everything(lambda errno: flushed(errno, paired))
+
+        def flushed(errno: int, paired: bool) -> None:
+            self._clean = errno == 0
+            self._equal = self._clean and paired and self._joined
+            done(self._clean, _errno_text(errno))
 
         def work() -> None:
             for path in self._setup.paths:
@@ -161,12 +191,11 @@ class Serving:
     # -- the follower ----------------------------------------
 
     def allow_follower(self, order: messages.AllowFollower) -> None:
-        self._follower_allowed = True
-        self._keep_aside = order.keep_aside
+        self._allowed = order
 
     def follower_objection(self, epoch: int) -> str:
         """Why the peer's live stream cannot be taken now; "" when it can."""
-        if self._closed or not self._follower_allowed:
+        if self._closed or self._allowed is None:
             return "not serving a follower yet"
         if self._joined or self._joining:
             return "a hand-over is under way"
@@ -180,16 +209,9 @@ class Serving:
         self._live = stream
         stream.on_messages = self._received
         stream.on_closed = lambda reason: self._live_closed(stream, reason)
+        assert self._allowed is not None, "see follower_objection"
         self._sync = Synchronisation(
-            self._loop,
-            self.primary,
-            self._context.door_fds,
-            stream,
-            self._setup.transfers,
-            self._keep_aside,
-            self._setup.acl,
-            self,
-            lambda level, text: self._context.log("reintegre", level, text),
+            self._context, self.primary, self.keeper, stream, self._allowed, self
         )
         self._stream_id = self._sync.stream_id
 
@@ -214,6 +236,10 @@ class Serving:
             self._sync.transfer_opened(stream)
         else:
             stream.close()
+
+    def chosen(self, mode: SyncMode, reason: str) -> None:
+        """From `Synchronisation`: how much it looks at."""
+        self._context.report(messages.SyncChosen(self.epoch, mode, reason))
 
     def caught_up(self) -> None:
         """From `Synchronisation`: trees equal and flushed, writes held."""
@@ -249,6 +275,9 @@ class Serving:
         self._follower_allowed = False
         self._end_sync()
         self.gate.change_mode(Gate.PRIM, epoch)
+        self.keeper.reset()
+        self._context.knowledge.joined()
+        self._checkpoints.joined(epoch)
         self.primary.connect(self._send_op)
         self.primary.unhold()
         self._context.report(messages.Joined(epoch))
@@ -284,6 +313,12 @@ class Serving:
                     self._sync.flushed(number)
             case wire.AdoptDone(epoch):
                 self._adopt_done(epoch)
+            case wire.SyncOffer():
+                if self._sync is None:
+                    raise PeerError("an offer without a resynchronisation")
+                self._sync.offered(message)
+            case wire.CheckpointDone(number):
+                self._checkpoints.done_there(number)
             case wire.SyncFailed(reason, fatal):
                 if self._sync is not None:
                     self._sync.abandon(reason, fatal)
@@ -294,6 +329,8 @@ class Serving:
                 self._lost(f"the secondary cannot follow: {text}")
             case wire.Inspected() | wire.MoreNamesAre():
                 self._desk.answered(message)
+            case wire.ReadDone():
+                self._rescue.answered(message)
             case wire.VerifyAsk(_, mend):
                 self._desk.asked_there(mend)
             case wire.VerifyStop():
@@ -318,6 +355,7 @@ class Serving:
         if self._give_up is not None:
             return
         self._desk.interrupted()
+        self._rescue.interrupted()
         self.primary.suspend()
         limit_s = self._setup.sendtimeout_s
         self._context.log("nfsbox", "E", f"Replication is interrupted, writes wait: {reason}")
@@ -330,6 +368,7 @@ class Serving:
             raise PeerError("a stream that was not interrupted is taken up again")
         self._end_interruption()
         self.primary.resume(received, self._send_op, self._sync_again)
+        self._checkpoints.resumed()
         self._context.log("nfsbox", "E", "Replication goes on where it was interrupted")
 
     def _end_interruption(self) -> None:
@@ -341,11 +380,13 @@ class Serving:
         """The stream is gone. Held until the daemon decides, unless we were ALONE anyway."""
         self._end_interruption()
         self._desk.interrupted()
+        self._rescue.interrupted()
         if self._closed:
             return
         if self._joined or self._joining:
             self.primary.hold()
             self.primary.disconnect()
+            self._checkpoints.left()
             self._joined = self._joining = False
             self._join = None
             self._end_sync()
@@ -377,12 +418,32 @@ class Serving:
             return
         for filesystem in self._filesystems:
             filesystem.end_killed()
-        limit_s = self._setup.locktimeout_s
-        if self._joined and self.primary.oldest_unanswered_s(self._loop.now_s) > limit_s:
+        limit_s, now_s = self._setup.locktimeout_s, self._loop.now_s
+        late = self.primary.oldest_unanswered_s(now_s) > limit_s
+        if self._joined and (late or self._checkpoints.overdue(now_s, limit_s)):
             reason = f"no acknowledgement for {limit_s:.0f} s (locktimeout)"
             self._close_live()
             self._lost(reason)
         self._loop.call_later(WATCH_INTERVAL_S, self._watch)
+
+    # -- a disk that refuses to read (F45) ----------------------------------------
+
+    def _ask_to_read(self, request: wire.ReadAt) -> bool:
+        if not self._joined or self._give_up is not None:
+            return False
+        if not self.primary.introduce(request.tree, request.handle):
+            return False
+        self._say_live(request)
+        return True
+
+    def _read_refused(self, tree: int, handle: int, offset: int, size: int) -> None:
+        path = self._trees[tree].path_of(handle) or b"?"
+        self._context.log(
+            "nfsbox",
+            "C",
+            f"The disk refuses to read {size} bytes at {offset} of {shown(split(path))} in "
+            f"{self._setup.paths[tree]}: read from the secondary, replace the disk",
+        )
 
     # -- comparing both copies ----------------------------------------
 
@@ -410,10 +471,10 @@ class Serving:
         self.primary.modified_recorded()
 
     def checkpoint_begun(self, order: messages.CheckpointBegun) -> None:
-        """Not before this worker asks for checkpoints."""
+        self._checkpoints.begun(order.number)
 
     def checkpoint_recorded(self, order: messages.CheckpointRecorded) -> None:
-        """Not before this worker asks for checkpoints."""
+        self._checkpoints.recorded(order.number)
 
     def _first_modification(self) -> None:
         self._context.report(messages.FirstModification(self.epoch))

@@ -11,18 +11,26 @@ import dataclasses
 import secrets
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
-from safepy.core.replica.marks import Mark, Marks
+from safepy.core.replica.exclusion import Exclusion
+from safepy.core.replica.marks import FULL, WALK, Mark
+from safepy.dataplane.keeper import Keeper
 from safepy.dataplane.primary import Primary
+from safepy.dataplane.resync.scope import Scope
 from safepy.dataplane.resync.source import RoundResult, Source
-from safepy.errors import SafekitError
-from safepy.host.loop import Loop, Timer
-from safepy.model import Progress
+from safepy.errors import PeerError, SafekitError
+from safepy.host.loop import Timer
+from safepy.model import Progress, SyncMode
 from safepy.net.blocking import BlockingStream
 from safepy.net.peer import SecureStream
 from safepy.storage.syscalls import syncfs
 from safepy.wire import replication as wire
+from safepy.worker import messages
+from safepy.worker.choosing import Offer, choose
+from safepy.worker.common import Context
+from safepy.worker.knowledge import PATHS_MAX
 from safepy.worker.telling import ProgressLog
 
 #: A remainder that is compared in some tens of milliseconds: then writers may be held for it.
@@ -36,12 +44,16 @@ BRAKE_AFTER_ROUNDS = 4
 HOLD_AFTER_ROUNDS = 8
 #: How often the follower hears how far it is.
 TELL_INTERVAL_S = 1.0
-#: How long the follower may take to open its transfer connections.
+#: How long the follower may take to open its transfer connections, once it knows its own tree.
 TRANSFERS_TIMEOUT_S = 30.0
+#: A node that found more changes says that it does not know.
+OFFERED_PATHS_MAX = 2 * PATHS_MAX
 
 
 class Listeners(Protocol):
     """Who hears how it ends; all called on the loop."""
+
+    def chosen(self, mode: SyncMode, reason: str) -> None: ...
 
     def caught_up(self) -> None: ...
 
@@ -49,29 +61,33 @@ class Listeners(Protocol):
 
 
 class Synchronisation:
-    """One attempt to bring the follower's trees up to date. Used once."""
+    """One attempt to bring the follower's trees up to date. Used once.
+
+    How much is looked at is settled when the follower has said what it knows of its own tree, and
+    this node knows what happened to its own while the module was stopped."""
 
     def __init__(
         self,
-        loop: Loop,
+        context: Context,
         primary: Primary,
-        root_fds: list[int],
+        keeper: Keeper,
         live: SecureStream,
-        transfers: int,
-        keep_aside: bool,
-        acl: bool,
+        order: messages.AllowFollower,
         listeners: Listeners,
-        log: Callable[[str, str], None],
     ) -> None:
-        self._loop = loop
+        self._loop = loop = context.loop
         self._primary = primary
-        self._root_fds = root_fds
+        self._keeper = keeper
+        self._root_fds = context.door_fds
         self._live = live
-        self._transfers = transfers
-        self._acl = acl
+        self._setup = setup = context.setup
+        self._transfers = transfers = setup.transfers
+        self._order = order
         self._listeners = listeners
-        self._told = ProgressLog(log, loop.now_s)
-        self._marks = [Marks() for _ in root_fds]
+        self._told = ProgressLog(partial(context.log, "reintegre"), loop.now_s)
+        self._offer = Offer()
+        self._self_known = False
+        self._mode, self._reason = SyncMode(order.mode), order.reason
         self._streams: list[BlockingStream] = []
         self._source: Source | None = None
         self._rounds = 0
@@ -84,13 +100,13 @@ class Synchronisation:
         self._holding = False
         self.stream_id = secrets.token_hex(8)
         self.progress: Progress | None = Progress(phase="connect")
-        self._deadline: Timer = loop.call_later(TRANSFERS_TIMEOUT_S, self._connect_timeout)
-        # From here on every modification leaves its mark, so the first round may read anything.
-        for marks in self._marks:
-            marks.add_full(b"")
-        primary.marks_sink = self._mark
-        live.send(wire.encode(wire.SyncBegin(self.stream_id, transfers, keep_aside)))
+        self._deadline: Timer | None = None
+        begin = wire.SyncBegin(
+            self.stream_id, transfers, order.keep_aside, order.mode, order.reason
+        )
+        live.send(wire.encode(begin))
         self._tell_timer: Timer = loop.call_later(TELL_INTERVAL_S, self._tell_again)
+        context.knowledge.when_known(self._know_self)
 
     # -- what the worker tells ----------------------------------------
 
@@ -101,9 +117,23 @@ class Synchronisation:
             return
         self._streams.append(stream)
         if len(self._streams) == self._transfers:
-            self._deadline.cancel()
-            self._source = Source(self._root_fds, self._streams, self._on_progress, acl=self._acl)
-            self._next_round()
+            self._stop_deadline()
+            self._begin()
+
+    def offered(self, offer: wire.SyncOffer) -> None:
+        """What the target knows of its own tree."""
+        mine = self._offer
+        if mine.complete:
+            raise PeerError("an offer after the last one")
+        if not offer.known:
+            mine.known, mine.reason = False, offer.reason
+        mine.paths += offer.paths
+        if len(mine.paths) > OFFERED_PATHS_MAX:
+            raise PeerError("too many paths in an offer")
+        mine.complete = offer.last
+        if offer.last and len(self._streams) < self._transfers:
+            self._deadline = self._loop.call_later(TRANSFERS_TIMEOUT_S, self._connect_timeout)
+        self._begin()
 
     def flushed(self, number: int) -> None:
         """The target made durable what it had got."""
@@ -122,11 +152,53 @@ class Synchronisation:
         if not self._over:
             self._end()
 
+    # -- how much is looked at ----------------------------------------
+
+    def _know_self(self) -> None:
+        self._self_known = True
+        self._begin()
+
+    def _begin(self) -> None:
+        """Settle the mode and start, once everybody is there and has said what it knows."""
+        ready = self._self_known and self._offer.complete and not self._over
+        if not ready or len(self._streams) < self._transfers or self._source is not None:
+            return
+        keeper, paths = self._keeper, self._keeper.paths
+        suspect = keeper.suspect_everything_because
+        self._mode, self._reason = choose(
+            self._mode, self._reason, suspect, paths.incomplete, self._offer
+        )
+        setup, since_s = self._setup, self._order.since
+        self._source = Source(
+            self._root_fds,
+            self._streams,
+            self._on_progress,
+            acl=setup.acl,
+            suspects=keeper.suspects,
+            scope=Scope([Exclusion(rules) for rules in setup.notreplicated]),
+            bytes_s=setup.reiallowedbw_bytes_s,
+            newer_than_ns=int(since_s * 1e9) if since_s else None,
+        )
+        self._listeners.chosen(self._mode, self._reason)
+        if self._mode is SyncMode.EVERYTHING:
+            paths.demand(FULL)
+            # Before the first byte changes there (I9): nobody may later believe less.
+            keeper.suspect_everything(self._next_round)
+            return
+        if self._mode is SyncMode.WALK:
+            paths.demand(WALK)
+        for tree, path in self._offer.paths:
+            if tree < len(self._root_fds):
+                paths.add(tree, "walk", path)
+        self._next_round()
+
     # -- rounds ----------------------------------------
 
     def _next_round(self) -> None:
+        if self._over:
+            return
         self._rounds += 1
-        marks = [marks.take() for marks in self._marks]
+        marks = self._keeper.take()
         self._in_thread("resync-round", lambda: self._run_round(marks))
 
     def _run_round(self, marks: list[dict[bytes, Mark]]) -> None:
@@ -152,9 +224,7 @@ class Synchronisation:
             self._decide()
 
     def _decide(self) -> None:
-        paths = sum(len(marks) for marks in self._marks)
-        whole = sum(marks.full_paths for marks in self._marks)
-        size = sum(marks.extent_bytes for marks in self._marks)
+        paths, whole, size = self._keeper.paths.left()
         small = paths <= SMALL_PATHS and whole <= SMALL_WHOLE and size <= SMALL_BYTES
         if small or self._rounds >= HOLD_AFTER_ROUNDS:
             self._primary.hold()
@@ -171,7 +241,6 @@ class Synchronisation:
 
     def _caught_up(self) -> None:
         assert self._source is not None
-        self._primary.marks_sink = None
         self._primary.brake_s = 0.0
         source = self._source
         self._in_thread("resync-finish", source.finish, quiet=True)
@@ -229,20 +298,16 @@ class Synchronisation:
             self._live.send(wire.encode(wire.SyncFailed(reason, fatal)))
             self.abandon(reason, fatal)
 
+    def _stop_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
     def _connect_timeout(self) -> None:
         self.abandon(
             f"only {len(self._streams)} of {self._transfers} transfer connections came "
             f"within {TRANSFERS_TIMEOUT_S:.0f} s"
         )
-
-    def _mark(self, tree: int, kind: str, path: bytes, offset: int, length: int) -> None:
-        marks = self._marks[tree]
-        if kind == "full":
-            marks.add_full(path)
-        elif kind == "extents":
-            marks.add_extent(path, offset, length)
-        else:
-            marks.add_attributes(path)
 
     def _on_progress(self, progress: Progress) -> None:
         """From the transfer threads: one assignment is safe. What was copied is told in all, how
@@ -251,6 +316,8 @@ class Synchronisation:
             progress,
             files_copied=progress.files_copied + self._files_copied,
             bytes_copied=progress.bytes_copied + self._bytes_copied,
+            mode=self._mode,
+            reason=self._reason,
         )
 
     def _tell_again(self) -> None:
@@ -266,10 +333,11 @@ class Synchronisation:
 
     def _end(self) -> None:
         self._over = True
-        self._deadline.cancel()
+        self._stop_deadline()
         self._tell_timer.cancel()
-        self._primary.marks_sink = None
         self._primary.brake_s = 0.0
+        # What was taken is to be compared again, unless the marks are reset: it was adopted (I8).
+        self._keeper.paths.put_back()
         self.progress = None
         for stream in self._streams:
             stream.shutdown()  # a running round ends with PeerError and closes nothing twice

@@ -11,6 +11,8 @@ from typing import Any
 
 from safepy.core.replica.ops import Op
 from safepy.dataplane.gate import GateKeeper
+from safepy.dataplane.keeper import Keeper
+from safepy.dataplane.pathmarks import PathMarks
 from safepy.dataplane.primary import Primary
 from safepy.dataplane.secondary import Secondary
 from safepy.host.loop import Loop
@@ -51,7 +53,8 @@ class LivePath:
         self.faults: list[str] = []
         self.answers = Answers()
         self.wire: list[tuple[int, int, Op]] = []
-        self.marks: list[tuple[int, str, bytes, int, int]] = []
+        self.paths = PathMarks(1)
+        self.keeper = Keeper([pair.here], self.paths, None)
         self.primary = Primary(
             self.loop,
             [pair.here],
@@ -60,6 +63,7 @@ class LivePath:
             self.faults.append,
             max_ops,
             max_bytes,
+            self.keeper,
         )
         self.secondary: Secondary | None = None
         self.peer_faults: list[tuple[int, str]] = []
@@ -76,9 +80,6 @@ class LivePath:
     def alone(self, epoch: int = 1) -> None:
         self.gate.open(Gate.ALONE, epoch, self.now_s + 10)
         self.primary.kick()
-
-    def mark(self, tree: int, kind: str, path: bytes, offset: int, length: int) -> None:
-        self.marks.append((tree, kind, path, offset, length))
 
     def join(self, epoch: int = 2) -> None:
         """Both trees are equal: a new stream, a secondary that knows no handle."""

@@ -292,7 +292,8 @@ def test_handles_are_introduced_by_their_path_before_the_operation(live: LivePat
     live.alone()
     live.primary.modified_recorded()
     folder = Make(live.pair.here.new_handle(), ROOT, b"d", stat.S_IFDIR | 0o755, 0, 0, 0, 0)
-    inner = Make(live.pair.here.new_handle(), folder.handle, b"f", FILE, 0, 0, 0, 0)
+    names = (live.pair.here.new_handle(), folder.handle, b"f")
+    inner = Make(*names, FILE, 0, 0, 0, 0, ident=bytes(16))
     live.modify("folder", folder)
     live.modify("inner", inner)
     live.join()
@@ -434,52 +435,6 @@ def test_brake_lets_one_begin_at_a_time(live: LivePath) -> None:
     assert live.answers.order == ["0"]
     live.until(lambda: len(live.answers.order) == 3)
     assert live.loop.now_s - started_s >= 0.09
-
-
-def test_marks_say_what_was_touched(live: LivePath) -> None:
-    live.alone()
-    live.primary.modified_recorded()
-    live.primary.marks_sink = live.mark
-    folder = Make(live.pair.here.new_handle(), ROOT, b"d", stat.S_IFDIR | 0o755, 0, 0, 0, 0)
-    make = Make(live.pair.here.new_handle(), folder.handle, b"f", FILE, 0, 0, 0, 0)
-
-    def marks_after(op: object) -> list[tuple[str, bytes, int, int]]:
-        live.marks.clear()
-        live.modify(str(op), op)  # type: ignore[arg-type]
-        return [mark[1:] for mark in live.marks]
-
-    assert marks_after(folder) == [("full", b"d", 0, 0), ("attributes", b"", 0, 0)]
-    assert marks_after(make) == [("full", b"d/f", 0, 0), ("attributes", b"d", 0, 0)]
-    assert marks_after(Write(make.handle, 10, b"abc")) == [("extents", b"d/f", 10, 3)]
-    assert marks_after(SetAttr(make.handle, size=5)) == [("extents", b"d/f", 5, 8)]
-    assert marks_after(SetAttr(make.handle, size=100)) == [("extents", b"d/f", 5, 95)]
-    assert marks_after(SetAttr(make.handle, mode=0o600)) == [("attributes", b"d/f", 0, 0)]
-    assert marks_after(SetXattr(folder.handle, b"user.a", b"", 0)) == [("attributes", b"d", 0, 0)]
-    assert marks_after(Fallocate(make.handle, 0, 4096, 100)) == [("extents", b"d/f", 4096, 100)]
-    kind, path, offset, length = marks_after(Fallocate(make.handle, 0x08, 0, 4096))[0]
-    assert (kind, path, offset) == ("extents", b"d/f", 0)
-    assert length >= 1 << 60
-    assert marks_after(Rename(ROOT, b"d", ROOT, b"e", 0)) == [
-        ("full", b"d", 0, 0),
-        ("attributes", b"", 0, 0),
-        ("full", b"e", 0, 0),
-        ("attributes", b"", 0, 0),
-    ]
-    assert marks_after(Write(make.handle, 0, b"x")) == [("extents", b"e/f", 0, 1)]
-    link = Symlink(live.pair.here.new_handle(), ROOT, b"l", b"t", 0, 0)
-    assert marks_after(link)[0] == ("full", b"l", 0, 0)
-    # Also the name it had: what is written through `g`, which may be gone by the next round.
-    assert marks_after(Link(make.handle, ROOT, b"g"))[:2] == [
-        ("full", b"e/f", 0, 0),
-        ("full", b"g", 0, 0),
-    ]
-    assert marks_after(Unlink(folder.handle, b"f"))[0] == ("full", b"e/f", 0, 0)
-    assert marks_after(Write(make.handle, 0, b"y")) == [("extents", b"g", 0, 1)]
-    marks_after(Unlink(ROOT, b"g"))
-    assert marks_after(Write(make.handle, 0, b"z")) == []  # nobody can reach it
-    assert marks_after(Fsync(0, False)) == []
-    live.primary.marks_sink = None
-    assert marks_after(Unlink(ROOT, b"l")) == []
 
 
 def test_stream_that_dies_while_sending_leaves_the_operation_held(live: LivePath) -> None:

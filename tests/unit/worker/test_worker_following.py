@@ -11,6 +11,7 @@ from safepy.errors import LocalFault, PeerError
 from safepy.worker import following, messages
 from safepy.worker.common import Context
 from safepy.worker.following import REDIAL_DOUBLINGS, REDIAL_S, Following
+from safepy.worker.knowledge import Knowledge
 
 
 class Loop:
@@ -60,7 +61,8 @@ def follower(monkeypatch: pytest.MonkeyPatch) -> tuple[Following, Loop, list[obj
         sendtimeout_s=1.0,
         keep_dir="/nowhere",
     )
-    context = Context(loop, setup, [], told.append)  # type: ignore[arg-type]
+    knowledge = Knowledge(loop, setup, [], lambda *_: None)
+    context = Context(loop, setup, [], told.append, knowledge)  # type: ignore[arg-type]
     return Following(context, messages.Follow(1, 3, False)), loop, told
 
 
