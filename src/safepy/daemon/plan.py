@@ -111,5 +111,6 @@ def worker_plan(plan: Plan, trees: Trees, cluster_key: bytes) -> WorkerPlan:
             reiallowedbw_bytes_s=rfs.reiallowedbw_bytes_s,
             reicommit_bytes=rfs.reicommit_bytes,
             reitimeout_s=rfs.reitimeout_s,
+            reidetail=rfs.reidetail,
         ),
     )

@@ -42,6 +42,8 @@ class Setup(msgspec.Struct, frozen=True, tag="setup"):
     #: Write to disk after so many bytes of one file, 0: only at the end.
     reicommit_bytes: int = 0
     reitimeout_s: float = 150.0
+    #: Name each file that a resynchronisation copies.
+    reidetail: bool = False
     checkpoint_interval_s: float = 30.0
 
     def __repr__(self) -> str:

@@ -53,12 +53,12 @@ class Sender(Protocol):
 
 
 class Batch:
-    """Content of many small files of one directory as few messages."""
+    """Content of many small files of the directory `path` in number `tree`, as few messages."""
 
     def __init__(self, transfer: Sender, tree: int, path: Path) -> None:
         self._transfer = transfer
-        self._tree = tree
-        self._path = path
+        self.tree = tree
+        self.path = path
         self._files: list[FileData] = []
         self._bytes = 0
 
@@ -123,7 +123,7 @@ class Batch:
 
     def send(self) -> None:
         if self._files:
-            data = Data(self._tree, self._path, tuple(self._files))
+            data = Data(self.tree, self.path, tuple(self._files))
             self._transfer.say(data)
             self._files, self._bytes = [], 0
 
@@ -241,3 +241,5 @@ class LargeFile:
                 self._batch.add(item.name, entry=self._entry)
             self._batch.send()
         self._shared.count(files=1, files_copied=1 if copied else 0)
+        if copied:
+            self._shared.on_copied(item.tree, (*item.path, item.name))

@@ -200,6 +200,8 @@ class Shared:
         self.scope = scope
         self.pace = pace
         self.seed = secrets.randbits(63)
+        #: Told of each file of which content travelled; from the transfer threads.
+        self.on_copied: Callable[[int, Path], None] = lambda tree, path: None
         #: The target holds something that it took out of its place.
         self.holding = False
         self.stop_counting = False

@@ -95,6 +95,11 @@ class Source:
         self._streams = list(streams)
         self._rounds = 0
 
+    def tell_copied(self, on_copied: Callable[[int, Path], None]) -> None:
+        """`on_copied(tree, path)` for each file of which content travelled, from the transfer
+        threads."""
+        self._shared.on_copied = on_copied
+
     def run_round(self, marks_by_tree: Sequence[Mapping[bytes, Mark]]) -> RoundResult:
         """Make equal what is marked (`Marks.take` of each tree). Blocks; not for the loop.
 

@@ -340,7 +340,9 @@ class Transfer:
                     continue
                 copied += self._send_fresh(dir_fd, seen, entry, batch)
                 files += 1
-                copied_files += entry.size > 0
+                if entry.size:
+                    copied_files += 1
+                    shared.on_copied(tree, (*path, entry.name))
                 if files == COUNT_FILES:
                     shared.count(files, copied_files, copied, copied)
                     files = copied_files = copied = 0
@@ -548,6 +550,8 @@ class Transfer:
         finally:
             os.close(fd)
         self._shared.count(1, 1 if runs else 0, weight(entry), copied)
+        if runs:
+            self._shared.on_copied(batch.tree, (*batch.path, entry.name))
 
     def _large(self, item: Large) -> None:
         """A file by parts; its state lives in the closures until its last answer."""
