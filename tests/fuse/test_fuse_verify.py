@@ -7,7 +7,7 @@ import time
 
 import pytest
 from relay import Relay
-from worker_pair import HandledWorker, Job, Pair, pair_up
+from worker_pair import HandledWorker, Job, Pair, join, pair_up, release_held
 
 from safepy.worker import messages
 
@@ -154,3 +154,69 @@ def test_one_at_a_time_and_only_in_sync(pair: Pair) -> None:
     a.send(messages.StopVerify(epoch, 1))
     done = a.wait(lambda r: isinstance(r, messages.VerifyDone))
     assert isinstance(done, messages.VerifyDone) and "stopped" in done.problem
+
+
+def corrupt(b: HandledWorker, name: str) -> None:
+    path = behind_the_mount(b, name)
+    times = os.stat(path)
+    with open(path, "r+b") as file:
+        file.write(b"\xff" * 10)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def end_of(worker: HandledWorker, other: HandledWorker) -> messages.VerifyDone:
+    until_s = time.monotonic() + 60
+    while True:
+        for report in worker.reports:
+            if isinstance(report, messages.VerifyDone):
+                worker.reports.remove(report)
+                return report
+        assert time.monotonic() < until_s, "the verification does not end"
+        worker.pump(0.1)
+        other.pump(0.02)
+
+
+def test_f51_mended_from_the_primary(pair: Pair) -> None:
+    """The secondary is lost for a moment and gets the files that differ, and no others."""
+    a, b = pair.worker("a"), pair.worker("b")
+    epoch = pair_up(a, b)
+    a.reports.clear()
+    Job(lambda: fill(a)).finish(a, b)
+    corrupt(b, "d1/f9")
+    os.unlink(behind_the_mount(b, "d2/f2"))
+    a.send(messages.Verify(epoch, 3, "prim"))
+    assert end_of(a, b).problem == ""
+    lost = a.wait(lambda r: isinstance(r, messages.ReplicaLost))
+    assert isinstance(lost, messages.ReplicaLost) and "rfsverify" in lost.reason
+    release_held(a, epoch + 1)
+    b.step(lambda n: messages.StopFollowing(n, epoch))
+    a.send(messages.AllowFollower(epoch + 1, False, "zones", "a test"))
+    b.step(lambda n: messages.Follow(n, epoch + 1, False))
+    chosen = a.wait(lambda r: isinstance(r, messages.SyncChosen))
+    assert isinstance(chosen, messages.SyncChosen) and chosen.mode == "zones", chosen
+    join(a, b, epoch + 1)
+    assert (b.public / "d1/f9").read_bytes() == (a.public / "d1/f9").read_bytes()
+    assert (b.public / "d2/f2").read_bytes() == (a.public / "d2/f2").read_bytes()
+
+
+def test_f51_mended_from_the_secondary(pair: Pair) -> None:
+    """The good copy leads, and the other one gets what differed."""
+    a, b = pair.worker("a"), pair.worker("b")
+    epoch = pair_up(a, b)
+    a.reports.clear()
+    Job(lambda: fill(a)).finish(a, b)
+    corrupt(a, "d1/f9")
+    good = (b.public / "d1/f9").read_bytes()
+    b.send(messages.Verify(epoch, 3, "second"))
+    assert end_of(b, a).problem == ""
+    a.step(lambda n: messages.Quiesce(n, epoch))
+    a.step(lambda n: messages.Demote(n, epoch))
+    b.step(lambda n: messages.StopFollowing(n, epoch))
+    b.step(lambda n: messages.Serve(n, epoch + 1))
+    b.open_gate("alone", epoch + 1)
+    b.send(messages.AllowFollower(epoch + 1, False, "zones", "a test"))
+    a.step(lambda n: messages.Follow(n, epoch + 1, False))
+    chosen = b.wait(lambda r: isinstance(r, messages.SyncChosen))
+    assert isinstance(chosen, messages.SyncChosen) and chosen.mode == "zones", chosen
+    join(b, a, epoch + 1)
+    assert (a.public / "d1/f9").read_bytes() == (b.public / "d1/f9").read_bytes() == good

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import msgspec
 
+from safepy.core.events import ActionRequested
+from safepy.daemon.inspection import Verification
 from safepy.daemon.module import Module
 from safepy.daemon.node import Node
 from safepy.daemon.worker_link import WorkerLink
@@ -36,6 +39,7 @@ class Inspecting:
                 f"safekit state -m {module}",
             )
         run = worker.inspection.verify(found.record.epoch, mend)
+        worker.inspection.on_over = partial(_verified, found)
         text = f"Verification of the replicated directories called by {who}"
         if mend:
             text += f", what differs becomes as on {mend}"
@@ -94,6 +98,12 @@ class Inspecting:
         told: JsonObject = msgspec.to_builtins(answer)
         estimate = {key: told[key] for key in ("mode", "reason", "names", "files", "bytes")}
         return {**estimate, "rate_bytes_s": found.figures.last_rate_bytes_s()}
+
+
+def _verified(module: Module, run: Verification) -> None:
+    """The good copy must lead to be copied from: the workers know what is to be compared then."""
+    if run.mend == "second" and run.found and not run.problem:
+        module.post(ActionRequested("swap", "rfsverify"))
 
 
 def _worker(module: Module) -> WorkerLink:

@@ -171,6 +171,8 @@ class Following:
                 self._checkpoint(number)
             case wire.Inspect() | wire.MoreNames():
                 self._inspected(message)
+            case wire.Owed(paths):
+                self._context.knowledge.owe(paths)
             case wire.ReadAt():
                 self._read_at(message)
             case wire.VerifyTold():

@@ -17,7 +17,7 @@ from safepy.core.replica.suspects import Suspects, suspects_of
 from safepy.dataplane.intent import WINDOW_MARKS, Intent
 from safepy.dataplane.keeper import Keeper
 from safepy.dataplane.pathmarks import PathMarks
-from safepy.errors import LocalFault
+from safepy.errors import LocalFault, PeerError
 from safepy.host.loop import Loop
 from safepy.storage import seal, statefile
 from safepy.storage.backing import Tree
@@ -57,6 +57,8 @@ class Knowledge:
         #: This node followed a primary and has had all from it ever since: its own changes from
         #: here on are all that differs.
         self.in_sync = False
+        #: What the other node shall get from this one, once this one serves.
+        self._owed: list[tuple[int, bytes]] = []
         self._findings = Findings(everything=NO_STATE)
         self._log: IntentLog | None = None
         self._known = False
@@ -89,6 +91,9 @@ class Knowledge:
         """For a node that begins to serve. Raises LocalFault."""
         in_sync, self.in_sync = self.in_sync, False
         paths = PathMarks(len(trees), "" if in_sync else FRESH)
+        for tree, path in self._owed:
+            paths.add(tree, "full", path)
+        self._owed = []
         if self._log is None:
             return Keeper(trees, paths, None)
         recovered = self._log.open()
@@ -101,6 +106,15 @@ class Knowledge:
         keeper = Keeper(trees, paths, intent)
         self.when_known(lambda: self._tell_findings(keeper))
         return keeper
+
+    def owe(self, paths: Sequence[tuple[int, bytes]]) -> None:
+        """These differ, and this node's content is the good one: once it serves, the other node
+        gets it (`rfsverify --mend second`). Raises PeerError."""
+        if len(self._owed) + len(paths) > FILES_MAX or any(
+            not 0 <= tree < len(self._root_fds) for tree, _ in paths
+        ):
+            raise PeerError("differences that cannot be meant")
+        self._owed += paths
 
     def joined(self) -> None:
         """The peer has adopted this node's state: what was found is made good (I8)."""

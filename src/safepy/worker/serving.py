@@ -26,10 +26,10 @@ from safepy.net.blocking import BlockingStream
 from safepy.net.peer import SecureStream
 from safepy.storage.backing import Tree
 from safepy.wire import replication as wire
-from safepy.worker import messages
+from safepy.worker import estimating, messages
 from safepy.worker.checkpointing import Checkpoints
 from safepy.worker.common import Context, in_thread, sync_path
-from safepy.worker.knowledge import new_session
+from safepy.worker.knowledge import PATHS_A_MESSAGE, new_session
 from safepy.worker.rescue import Rescue
 from safepy.worker.synchronise import Synchronisation
 from safepy.worker.verify_desk import VerifyDesk
@@ -454,6 +454,9 @@ class Serving:
             problem = "there is no secondary to compare with"
             self._context.report(messages.VerifyDone(order.epoch, order.number, 0, 0, problem))
 
+    def estimate(self, order: messages.Estimate) -> None:
+        estimating.begin(self._context, self.keeper, order)
+
     def stop_verify(self) -> None:
         self._desk.stop()
 
@@ -462,8 +465,17 @@ class Serving:
             self._live.send(wire.encode(message))
 
     def _mend(self, differences: Sequence[Found], side: str) -> None:
-        """The side with the good copy must be the source: if that is this node, the secondary is
-        brought up to date anew where they differ; else it hears what to compare once it leads."""
+        """The good copy must be the source. If it is this node's, the secondary is brought up to
+        date anew where they differ; else it compares there once it leads (the daemons swap)."""
+        if side == "second":
+            for at in range(0, len(differences), PATHS_A_MESSAGE):
+                part = differences[at : at + PATHS_A_MESSAGE]
+                self._say_live(wire.Owed(tuple((tree, path) for tree, path, _ in part)))
+            return
+        for tree, path, _ in differences:
+            self.keeper.paths.add(tree, "full", path)
+        self._close_live()
+        self._lost("what differs there is synchronised anew (rfsverify)")
 
     # -- reports ----------------------------------------
 
