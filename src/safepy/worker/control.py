@@ -12,6 +12,8 @@ from safepy.worker.messages import Order, Report
 
 #: An order is small; the largest is `Setup` with its list of directories.
 ORDER_BYTES_MAX = 256 * 1024
+#: What the daemon takes in one datagram.
+REPORT_BYTES_MAX = 64 * 1024
 
 
 class Control:
@@ -37,8 +39,15 @@ class Control:
         loop.add_reader(sock.fileno(), self._receive)
 
     def report(self, report: Report) -> None:
-        """Send a report; kept in order when the daemon is slow to read."""
-        self._waiting.append(messages.encode(report))
+        """Send a report; kept in order when the daemon is slow to read.
+
+        One that would be too long is said to be: it could end this worker, and whoever made it so
+        long may be the other node (S4)."""
+        data = messages.encode(report)
+        if len(data) > REPORT_BYTES_MAX:
+            text = f"a report of {len(data)} bytes is not passed on ({type(report).__name__})"
+            data = messages.encode(messages.Log("nfsbox", "E", text))
+        self._waiting.append(data)
         self._send()
 
     def _send(self) -> None:

@@ -8,6 +8,7 @@ from safepy.core.replica.exclusion import Exclusion
 from safepy.dataplane.resync.scope import Scope
 from safepy.dataplane.resync.tree import shown, split
 from safepy.wire import replication as wire
+from safepy.wire.text import one_line
 from safepy.worker import messages
 from safepy.worker.common import Context
 from safepy.worker.verifying import Found, Verification
@@ -15,6 +16,7 @@ from safepy.worker.verifying import Found, Verification
 BUSY = "a verification is running already, asked for on the other node or here"
 INTERRUPTED = "the replication stream was interrupted: begin again"
 STOPPED = "stopped on request"
+PATH_CHARACTERS_MAX = 2_000
 
 Send = Callable[[wire.AnyMessage], None]
 #: (what differs, side whose content the other one gets)
@@ -107,7 +109,9 @@ def progress(
 ) -> messages.VerifyProgress:
     """A report of how far it is."""
     differences = [
-        messages.Difference(tree, shown(split(path)), kind, bool(order.mend))
+        messages.Difference(
+            tree, one_line(shown(split(path)), PATH_CHARACTERS_MAX), kind, bool(order.mend)
+        )
         for tree, path, kind in found
     ]
     return messages.VerifyProgress(order.epoch, order.number, files, size, differences)

@@ -30,10 +30,13 @@ ANSWER_LIMIT_S = 120.0
 TELL_INTERVAL_S = 1.0
 #: After each piece as long a rest as the piece took, up to this: half of the time is others'.
 REST_MAX_S = 0.05
-DIFFERENCES_A_MESSAGE = 200
+#: So many paths fit in one report to the daemon, whatever they are.
+DIFFERENCES_A_MESSAGE = 20
 #: Bytes of names in one message; its own maximum is a little more than 1 MiB.
 NAMES_BYTES = 256 << 10
 MORE_NAMES_MAX = 2_000
+#: One question is asked at a time; late answers to earlier ones may still come.
+ANSWERS_WAITING_MAX = 16
 
 #: (directory number, path, kind)
 Found = tuple[int, bytes, str]
@@ -78,7 +81,9 @@ class Verification:
         threading.Thread(target=self._run, name="verify", daemon=True).start()
 
     def answered(self, message: wire.MoreNamesAre | wire.Inspected) -> None:
-        """From the stream, on the loop."""
+        """From the stream, on the loop. Raises PeerError for what nobody asked."""
+        if self._answers.qsize() >= ANSWERS_WAITING_MAX:
+            raise PeerError("answers that nobody asked for")
         self._answers.put(message)
 
     def stop(self, reason: str) -> None:
@@ -172,8 +177,7 @@ class Verification:
             lambda: self._inspect(tree, path, items),
             on_loop=True,
         )
-        assert isinstance(answer, wire.Inspected)
-        if len(answer.digests) != len(items):
+        if not isinstance(answer, wire.Inspected) or len(answer.digests) != len(items):
             raise PeerError("the secondary answered something else")
         equal = True
         for (name, offset, length), mine, theirs in zip(items, ours, answer.digests, strict=True):
@@ -197,7 +201,8 @@ class Verification:
     ) -> list[bytes]:
         request = wire.MoreNames(0, tree, b"/".join(path), after, upto, tuple(known))
         _, answer = self._ask(request, list)
-        assert isinstance(answer, wire.MoreNamesAre)
+        if not isinstance(answer, wire.MoreNamesAre):
+            raise PeerError("the secondary answered something else")
         return [n for n in answer.names if not self._scope.excludes(tree, (*path, n), False)]
 
     def _inspect(self, tree: int, path: Path, items: Sequence[Item]) -> list[Digest]:
