@@ -10,10 +10,14 @@ from pathlib import Path
 from .procs import LabError, run
 
 PACKAGE_OF = {
+    "dpkg-deb": "dpkg",
     "fio": "fio",
+    "gcc": "build-essential",
+    "git": "git",
     "gluster": "glusterfs-server",
     "initdb": "postgresql",
     "ip": "iproute2",
+    "make": "build-essential",
     "mkfs.btrfs": "btrfs-progs",
     "mkfs.ext4": "e2fsprogs",
     "mount": "mount",
@@ -21,7 +25,9 @@ PACKAGE_OF = {
     "nsenter": "util-linux",
     "rsync": "rsync",
     "setfacl": "acl",
+    "sqlite3": "sqlite3",
     "systemd-nspawn": "systemd-container",
+    "tar": "tar",
 }
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 POSTGRES = "/usr/lib/postgresql"

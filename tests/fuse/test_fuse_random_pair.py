@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -25,6 +26,8 @@ pytestmark = [pytest.mark.kernel, pytest.mark.timeout(3600)]
 
 HERE = Path(__file__).parent
 PROGRAMS = 4
+#: For one operation of each program to end, on a machine with other things to do.
+PAUSE_LIMIT_S = 90
 
 
 def seeds() -> list[int]:
@@ -61,6 +64,12 @@ class Programs:
             assert process.stdout
             said = process.stdout.readline()
             assert said.startswith("paused"), said
+
+    def say_where(self) -> None:
+        """Each writes to its standard error what it is doing."""
+        for process in self.processes:
+            process.send_signal(signal.SIGUSR1)
+        time.sleep(1)
 
     def end(self) -> None:
         for process in self.processes:
@@ -116,7 +125,12 @@ class Scene:
 
     def pause(self) -> None:
         self.programs.tell("pause")
-        Job(self.programs.wait_paused).finish(self.a, *([self.b] if self.b else []))
+        try:
+            workers = [self.a, *([self.b] if self.b else [])]
+            Job(self.programs.wait_paused).finish(*workers, limit_s=PAUSE_LIMIT_S)
+        except AssertionError:
+            self.programs.say_where()
+            raise
 
     def compare(self) -> None:
         assert self.b is not None
