@@ -42,6 +42,7 @@ def test_stop_of_the_secondary_leaves_the_application_alone(lab: Lab) -> None:
 
 
 def test_a_stopped_directory_is_free_and_changes_in_it_reach_the_other(lab: Lab) -> None:
+    """F52"""
     pair = Pair(lab)
     pair.start()
     pair("n2", "stop")

@@ -135,7 +135,7 @@ def test_replication_swap_stop_and_return(mirror: Mirror) -> None:
     assert "while alone" in mirror.tree(mirror.n2)
 
 
-def test_a_killed_worker_on_either_side(mirror: Mirror) -> None:
+def test_f16_f17_a_killed_worker_on_either_side(mirror: Mirror) -> None:
     pair_up(mirror)
     os.kill(mirror.worker(mirror.n1), signal.SIGKILL)
     mirror.become("SECOND Ready", "PRIM Ready")
@@ -153,7 +153,7 @@ def test_a_killed_worker_on_either_side(mirror: Mirror) -> None:
     assert mirror.tree(mirror.n1) == mirror.tree(mirror.n2)
 
 
-def test_a_hanging_worker_is_as_good_as_dead(mirror: Mirror) -> None:
+def test_f35b_a_hanging_worker_is_as_good_as_dead(mirror: Mirror) -> None:
     """F35b: only the worker stops; the daemon misses its beat and the other node takes over."""
     pair_up(mirror)
     os.kill(mirror.worker(mirror.n1), signal.SIGSTOP)
@@ -162,7 +162,7 @@ def test_a_hanging_worker_is_as_good_as_dead(mirror: Mirror) -> None:
     assert mirror.tree(mirror.n1) == mirror.tree(mirror.n2)
 
 
-def test_a_frozen_primary_wakes_up_as_secondary(mirror: Mirror) -> None:
+def test_f35_a_frozen_primary_wakes_up_as_secondary(mirror: Mirror) -> None:
     # Longer than what the stream's keepalive may be late.
     pair_up(mirror, timeout_ms=3_000)
     worker = mirror.worker(mirror.n1)
@@ -179,7 +179,7 @@ def test_a_frozen_primary_wakes_up_as_secondary(mirror: Mirror) -> None:
     assert "meanwhile" in mirror.tree(mirror.n1)
 
 
-def test_a_killed_daemon_never_shows_the_bare_directory(mirror: Mirror) -> None:
+def test_f16b_a_killed_daemon_never_shows_the_bare_directory(mirror: Mirror) -> None:
     """One daemon, in this namespace: its mounts stay when it dies, and are taken over."""
     node, data = mirror.n1, mirror.data
     node.launcher = []
@@ -236,7 +236,7 @@ def test_the_guard_closes_what_was_active_at_a_crash(mirror: Mirror) -> None:
     (data / "four").write_text("a cleanly stopped module's directory stays usable")
 
 
-def test_another_file_system_under_the_path_is_refused(mirror: Mirror) -> None:
+def test_f48_another_file_system_under_the_path_is_refused(mirror: Mirror) -> None:
     """F48: the directory is not the one that was replicated; nothing may start on it."""
     node, data = mirror.n1, mirror.data
     node.launcher = []

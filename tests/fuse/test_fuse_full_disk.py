@@ -86,7 +86,7 @@ def fill(directory: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("acknowledge_on", ["receipt", "apply"])
-def test_a_full_primary_alone_fails_its_programs_and_stays_equal(
+def test_f41_a_full_primary_alone_fails_its_programs_and_stays_equal(
     pair: Pair, disks: Disks, acknowledge_on: str
 ) -> None:
     """F41"""
@@ -102,7 +102,7 @@ def test_a_full_primary_alone_fails_its_programs_and_stays_equal(
 
 
 @pytest.mark.parametrize("acknowledge_on", ["receipt", "apply"])
-def test_a_full_secondary_is_left_behind_and_programs_go_on(
+def test_f42_a_full_secondary_is_left_behind_and_programs_go_on(
     pair: Pair, disks: Disks, acknowledge_on: str
 ) -> None:
     """F42"""
@@ -119,7 +119,9 @@ def test_a_full_secondary_is_left_behind_and_programs_go_on(
     assert (a.public / "after").read_bytes() == b"room again"
 
 
-def test_a_read_only_primary_says_so_and_acknowledges_nothing(pair: Pair, disks: Disks) -> None:
+def test_f43_f46_a_read_only_primary_says_so_and_acknowledges_nothing(
+    pair: Pair, disks: Disks
+) -> None:
     """F43, F46"""
     disks.put_beneath("a")
     a, b = pair.worker("a"), pair.worker("b")
@@ -139,7 +141,7 @@ def test_a_read_only_primary_says_so_and_acknowledges_nothing(pair: Pair, disks:
     assert os.listdir(b.public) == ["f"]
 
 
-def test_a_read_only_secondary_is_left_behind(pair: Pair, disks: Disks) -> None:
+def test_f46_a_read_only_secondary_is_left_behind(pair: Pair, disks: Disks) -> None:
     """F46"""
     disks.put_beneath("b")
     a, b = pair.worker("a"), pair.worker("b")

@@ -15,9 +15,10 @@ from node import Node
 from twin import Worker
 
 from safepy.core import events as e
-from safepy.core import machine, pairing
+from safepy.core import machine, pairing, plans, progress
 from safepy.core.state import Link
 from safepy.core.status import snapshot
+from safepy.core.turn import Turn
 from safepy.model import Disk, Status
 
 STOP, WAIT, ALONE, PRIM, SECOND = "STOP", "WAIT", "ALONE", "PRIM", "SECOND"
@@ -194,6 +195,17 @@ def test_f25_one_way_loss_is_a_cut_link(deaf: str) -> None:
     at_rest(cluster)
 
 
+def test_f34_a_secondary_that_makes_no_progress_is_left_behind() -> None:
+    """Heartbeats arrive, acknowledgements do not: after the time limit the primary goes on, once
+    the secondary has said durably that it is behind (E1)."""
+    cluster, first, second = pair(24)
+    cluster.network.stream_delay_s = (30.0, 30.0)
+    becomes(cluster, first, ALONE, 40.0)
+    assert any("Permission to serve alone (E1)" in text for _, _, text in cluster.story)
+    assert second.disk.record.disk is not Disk.UPTODATE
+    at_rest(cluster)
+
+
 def test_f36_the_primarys_clock_stands_still_while_it_is_frozen() -> None:
     """It notices by the other node's higher epoch, not by time; no answer in between."""
     cluster, first, second = pair(8, write_every_s=0.05)
@@ -312,6 +324,37 @@ def test_f48_k14_an_empty_directory_is_not_taken_for_the_truth(
     monkeypatch.setattr(Node, "tree_is_ours", lambda self: True)
     with pytest.raises(Broken, match="without acknowledged writes"):
         empty_directory()
+
+
+def dead_worker() -> None:
+    """K15: the replication process dies while the application may run."""
+    cluster, first, _ = pair(25)
+    first.kill_worker()
+    cluster.run(0.2)
+    at_rest(cluster)
+
+
+def test_k15_the_cover_stays_while_the_application_may_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dead_worker()
+    stop_broken = plans.stop_broken
+
+    def clean_up_first(*args: object) -> plans.Plan:
+        return (plans.Work.UNCOVER, *stop_broken(*args))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(plans, "stop_broken", clean_up_first)
+    uncover = progress._work
+
+    def at_once(t: Turn, step: plans.Work) -> bool:
+        again, t.s.start_again = t.s.start_again, t.s.start_again and step is not plans.Work.UNCOVER
+        changed = uncover(t, step)
+        t.s.start_again = again
+        return changed
+
+    monkeypatch.setattr(progress, "_work", at_once)
+    with pytest.raises(Broken, match="I18"):
+        dead_worker()
 
 
 def late_frames() -> None:

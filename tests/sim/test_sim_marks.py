@@ -287,6 +287,7 @@ def snapshot_of_the_secondary() -> None:
 
 
 def test_k13_equal_generations_with_other_checkpoints_are_compared(monkeypatch: Patch) -> None:
+    """F50"""
     snapshot_of_the_secondary()
     monkeypatch.setattr(syncmode, "checkpoints_agree", lambda a, b: True)
     with pytest.raises(Broken, match=DIFFERS):

@@ -106,6 +106,7 @@ def test_s3_a_stranger_is_never_answered_with_more_than_it_said(lab: Any, said: 
 def test_s1_s2_foreign_keys_and_versions_are_refused_and_counted(
     lab: Any, key: bytes, first: Hello
 ) -> None:
+    """Another version: F55."""
     sock = lab.raw()
     sock.sendall(pack_hello(b"n" * 32))
     answer = received(lab, sock)
