@@ -30,6 +30,7 @@ from safepy.admin.values import (
     ModuleInfo,
     Next,
     NoArguments,
+    Policy,
     Ports,
     PrintLine,
     ResourceName,
@@ -70,8 +71,20 @@ class Manager(Protocol):
     async def ports(self, module: str) -> JsonObject: ...
 
     async def action(
-        self, module: str, action: str, who: str, identity: str = "", fullsync: bool = False
+        self,
+        module: str,
+        action: str,
+        who: str,
+        identity: str = "",
+        fullsync: bool = False,
+        since: float = 0.0,
     ) -> None: ...
+
+    async def sync_policy(
+        self, module: str, mode: str, role: str, uid: str, detect: bool, who: str
+    ) -> None:
+        """`safekit rfssync`."""
+        ...
 
     async def failover(self, module: str, on: bool, who: str) -> None: ...
 
@@ -219,8 +232,16 @@ _TABLE = (
             c.args.identity or c.who,
             c.args.identity,
             c.args.fullsync,
+            c.args.since,
         ),
         Act,
+    ),
+    Verb(
+        "rfssync",
+        lambda m, c: m.sync_policy(
+            c.module, c.args.mode, c.args.role, c.args.uid, c.args.detect, c.who
+        ),
+        Policy,
     ),
     Verb(
         "forcestop",

@@ -12,6 +12,9 @@ from safepy.config.names import NAME_RULE, is_name
 from safepy.errors import RequestRefused
 from safepy.model import Snapshot
 
+_UID = re.compile(r"[A-Za-z0-9_.:@-]{1,24}\Z")
+#: Unix seconds, the end of the year 9999.
+LAST_MOMENT = 253_402_300_800.0
 #: Names of resources (`class.id`) and callers. `\Z`, because `$` would let a line feed through.
 _LABEL = re.compile(r"[A-Za-z0-9_.:@-]{1,128}\Z")
 
@@ -23,7 +26,9 @@ ACTIONS = (
     "stopstart",
     "swap",
     "prim",
+    "primforce",
     "second",
+    "secondforce",
 )
 
 
@@ -202,12 +207,38 @@ class Act(Arguments, frozen=True):
     action: str
     identity: str = ""
     fullsync: bool = False
+    #: secondforce: Unix seconds; older files are taken as equal.
+    since: float = 0.0
 
     def __post_init__(self) -> None:
         if self.action not in ACTIONS:
             raise ValueError(f"no action is called {self.action!r}")
+        if (self.action == "secondforce") is not (0 < self.since < LAST_MOMENT):
+            raise ValueError("secondforce takes a date, and nothing else does")
+        if self.fullsync and self.action not in ("prim", "second"):
+            raise ValueError("fullsync belongs to prim and second")
         if self.identity:
             check_label(self.identity, "caller")
+
+
+class Policy(Arguments, frozen=True):
+    """How the next synchronisation is done (reference 19.9); `uid` is a name of 24 characters."""
+
+    mode: str
+    role: str = "default"
+    uid: str = ""
+    detect: bool = True
+
+    def __post_init__(self) -> None:
+        if self.mode == "external":
+            if self.role not in ("prim", "second"):
+                raise ValueError("an external synchronisation has a prim and a second")
+            if not _UID.match(self.uid):
+                raise ValueError("a UID has 1 to 24 letters, digits and '_.:@-'")
+        elif self.mode not in ("default", "full"):
+            raise ValueError(f"no policy is called {self.mode!r}")
+        elif self.role != "default" or self.uid or not self.detect:
+            raise ValueError("role and UID belong to an external synchronisation")
 
 
 class Identity(Arguments, frozen=True):

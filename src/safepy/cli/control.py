@@ -152,6 +152,11 @@ COMMANDS: list[click.Command] = [
     *(_simple(action, text) for action, text in _ACTIONS.items()),
     _forced("prim", "Start as primary, whatever this node knows of its data."),
     _forced("second", "Start as secondary of a node that is primary."),
+    _simple(
+        "primforce",
+        "As prim, also with data that a broken synchronisation left inconsistent; the other node "
+        "is compared whole.",
+    ),
     swap,
     forcestop,
     shutdown,

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from safepy import __version__
-from safepy.cli import cluster, configure, control, inspect, logs, status, unsupported
+from safepy.cli import cluster, configure, control, inspect, logs, rfssync, status, unsupported
 from safepy.cli.context import App, Group, not_yet
 from safepy.errors import SafekitError
 
@@ -133,7 +133,7 @@ def safekit(ctx: click.Context, environment: bool) -> None:
         raise click.exceptions.NoArgsIsHelpError(ctx)
 
 
-for _part in (control, status, inspect, configure, cluster, logs, unsupported):
+for _part in (control, status, inspect, configure, cluster, logs, rfssync, unsupported):
     for _command in _part.COMMANDS:
         safekit.add_command(_command)
 

@@ -91,7 +91,12 @@ def snapshot_lines(snapshot: Snapshot, verbose: bool, now: float) -> list[str]:
 
 def _details(snapshot: Snapshot) -> list[str]:
     record = snapshot.record
-    lines = ["  lanes"]
+    lines = []
+    if snapshot.synchronisation or snapshot.sync_policy:
+        lines.append("  synchronisation")
+        rows = [("last one here", snapshot.synchronisation), ("next one", snapshot.sync_policy)]
+        lines += table([row for row in rows if row[1]], "    ")
+    lines.append("  lanes")
     lines += table([(name, "up" if up else "down") for name, up in snapshot.lanes], "    ")
     if snapshot.dropped:
         lines.append("  heartbeats dropped")

@@ -7,8 +7,6 @@ import click
 from safepy.cli.context import not_yet
 
 _NAMES = (
-    "primforce",
-    "secondforce",
     "update",
     "webserver",
     "webservercfg",
@@ -18,7 +16,6 @@ _NAMES = (
     "kill",
     "clean",
     "uninstall",
-    "rfssync",
     "dump",
     "snapshot",
 )

@@ -156,8 +156,8 @@ class Follow:
     """The worker dials the peer and lets its tree be brought up to date in `epoch`.
 
     `keep_aside`: what would be overwritten or deleted is kept in a dated folder first (I19).
-    `restored`: an operator put the source's backup here (`rfssync external second`), so what
-    changed here while the module was stopped is not told to the source."""
+    `restored`: an operator put the source's backup here, and says that nothing else changed
+    (`rfssync -d second`): what changed while the module was stopped is not told to the source."""
 
     step_id: int
     epoch: int

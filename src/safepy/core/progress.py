@@ -163,7 +163,8 @@ def _work(t: Turn, step: Work) -> bool:
         case Work.DEMOTE:
             t.do(commands.Demote(number, epoch))
         case Work.FOLLOW:
-            restored = s.follow_policy.mode == "external"
+            policy = s.follow_policy
+            restored = policy.mode == "external" and not policy.detect
             t.do(commands.Follow(number, s.follow_epoch, s.keep_aside, restored))
         case Work.STOP_FOLLOWING:
             t.do(commands.StopFollowing(number, epoch))

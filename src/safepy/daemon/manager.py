@@ -16,7 +16,7 @@ import time
 from typing import Any
 
 from safepy.config import module as folders
-from safepy.core.events import ActionRequested, FailoverSet, SyncDue
+from safepy.core.events import ActionRequested, FailoverSet, PolicySet, SyncDue
 from safepy.daemon import boot
 from safepy.daemon.clustering import Clustering
 from safepy.daemon.inspecting import Inspecting
@@ -26,7 +26,7 @@ from safepy.daemon.node import Node, active_config
 from safepy.daemon.plan import heart_port, rfs_port
 from safepy.errors import RequestRefused
 from safepy.host.processes import matching, scan
-from safepy.model import Level, Snapshot, State
+from safepy.model import Level, Snapshot, State, SyncPolicy
 from safepy.storage.modulelog import CommandLog, ModuleLog
 from safepy.storage.record import show
 
@@ -37,11 +37,18 @@ _STARTED = frozenset(State) - {State.STOP}
 _ALLOWED = {
     "start": frozenset({State.STOP}),
     "prim": frozenset({State.STOP, State.WAIT}),
+    "primforce": frozenset({State.STOP, State.WAIT}),
     "second": frozenset({State.STOP, State.WAIT}),
+    "secondforce": frozenset({State.STOP, State.WAIT}),
     "stop": frozenset(State),
     "restart": frozenset({State.ALONE, State.PRIM, State.SECOND}),
     "stopstart": _STARTED,
     "swap": frozenset({State.PRIM, State.SECOND}),
+}
+#: The marks since the backup are those of the source's time alone; the target was restored.
+_EXTERNAL = {
+    "prim": frozenset({State.STOP, State.ALONE}),
+    "second": frozenset({State.STOP}),
 }
 
 
@@ -100,10 +107,17 @@ class ModuleManager(Installing, Clustering, Inspecting):
     # -- control ---------------------------------------------------------------------------
 
     async def action(
-        self, module: str, action: str, who: str, identity: str = "", fullsync: bool = False
+        self,
+        module: str,
+        action: str,
+        who: str,
+        identity: str = "",
+        fullsync: bool = False,
+        since: float = 0.0,
     ) -> None:
-        """Ask for start, stop, prim, second, restart, stopstart or swap; returns at once (wait
-        with `next_snapshot`). Raises RequestRefused at once for what can never be done now."""
+        """Ask for start, stop, prim, primforce, second, secondforce, restart, stopstart or swap;
+        returns at once (wait with `next_snapshot`). Raises RequestRefused at once for what can
+        never be done now."""
         if module in self._node.faults:
             # What kept it down may be mended.
             await self._node.renew(module)
@@ -117,7 +131,28 @@ class ModuleManager(Installing, Clustering, Inspecting):
                 f"{action} is not possible: module {module} is {state}",
                 "already started" if action == "start" else f"safekit state -m {module}",
             )
-        found.post(ActionRequested(action, identity or who, identity, fullsync))
+        about_data = fullsync or action in ("primforce", "secondforce")
+        if about_data and found.plan.config.rfs is None:
+            raise RequestRefused(f"module {module} has no replicated directories")
+        found.post(ActionRequested(action, identity or who, identity, fullsync, since))
+
+    async def sync_policy(
+        self, module: str, mode: str, role: str, uid: str, detect: bool, who: str
+    ) -> None:
+        """`safekit rfssync`: how the next synchronisation is done (reference 19.9)."""
+        found = self._node.get(module)
+        if found.plan.config.rfs is None:
+            raise RequestRefused(f"module {module} has no replicated directories")
+        state = found.snapshot.state
+        if mode == "external" and state not in _EXTERNAL[role]:
+            where = " or ".join(sorted(_EXTERNAL[role]))
+            raise RequestRefused(
+                f"rfssync external {role} is not possible: module {module} is {state}",
+                f"it must be {where}",
+            )
+        why = "rfssync full" if mode == "full" else ""
+        found.voice.say("safekit", Level.USER, f"Action rfssync {mode} called by {who}")
+        found.post(PolicySet(SyncPolicy(mode, role, uid, detect, why)))
 
     async def failover(self, module: str, on: bool, who: str) -> None:
         """`safekit failover on|off`."""

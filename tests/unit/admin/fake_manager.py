@@ -146,9 +146,21 @@ class FakeManager:
         return {"safeadmin": 4800, "webconsole": 9010, "heart": 8888, "rfs": 5600}
 
     async def action(
-        self, module: str, action: str, who: str, identity: str = "", fullsync: bool = False
+        self,
+        module: str,
+        action: str,
+        who: str,
+        identity: str = "",
+        fullsync: bool = False,
+        since: float = 0.0,
     ) -> None:
-        self._note("action", module, action, who, identity, fullsync)
+        self._note("action", module, action, who, identity, fullsync, *([since] if since else []))
+        self._known(module)
+
+    async def sync_policy(
+        self, module: str, mode: str, role: str, uid: str, detect: bool, who: str
+    ) -> None:
+        self._note("rfssync", module, mode, role, uid, detect, who)
         self._known(module)
 
     async def failover(self, module: str, on: bool, who: str) -> None:

@@ -12,6 +12,7 @@ from safepy.wire.admin import Request
 
 ARGUMENTS: dict[str, dict[str, object]] = {
     "action": {"action": "stop"},
+    "rfssync": {"mode": "full"},
     "failover": {"on": True},
     "errd": {"on": False},
     "boot": {"on": True},
@@ -68,6 +69,16 @@ async def test_resources_of_the_snapshot_win_over_stored_ones() -> None:
         (Request("action", "demo", {}), "missing required field"),
         (Request("action", "demo", {"action": "stop", "x": 1}), "unknown field"),
         (Request("failover", "demo", {"on": "yes"}), "Expected `bool`"),
+        (Request("action", "demo", {"action": "secondforce"}), "secondforce takes a date"),
+        (Request("action", "demo", {"action": "prim", "since": 1.0}), "secondforce takes a date"),
+        (Request("action", "demo", {"action": "stop", "fullsync": True}), "fullsync belongs"),
+        (Request("rfssync", "demo", {"mode": "half"}), "no policy is called"),
+        (Request("rfssync", "demo", {"mode": "external", "uid": "a"}), "a prim and a second"),
+        (
+            Request("rfssync", "demo", {"mode": "external", "role": "prim", "uid": "x" * 25}),
+            "1 to 24 letters",
+        ),
+        (Request("rfssync", "demo", {"mode": "full", "uid": "a"}), "belong to an external"),
         (Request("action", "demo", {"action": "stop", "identity": "a b"}), "name of a caller"),
         (Request("print", "demo", {"level": "C", "text": ""}), "level must be"),
         (Request("resource.get", "demo", {"name": "a b"}), "name of a resource"),

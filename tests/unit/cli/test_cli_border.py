@@ -64,8 +64,6 @@ def test_a_mistake_is_one_clear_line(
 @pytest.mark.parametrize(
     "name",
     [
-        "primforce",
-        "secondforce",
         "update",
         "webserver",
         "webservercfg",
@@ -75,7 +73,6 @@ def test_a_mistake_is_one_clear_line(
         "kill",
         "clean",
         "uninstall",
-        "rfssync",
         "dump",
         "snapshot",
     ],

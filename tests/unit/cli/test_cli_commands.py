@@ -34,6 +34,21 @@ ASKED: list[tuple[list[str], tuple[Any, ...]]] = [
     (["prim", "fullsync"], ("action", "demo", "prim", "root", "", True)),
     (["second"], ("action", "demo", "second", "root", "", False)),
     (["second", "fullsync"], ("action", "demo", "second", "root", "", True)),
+    (["primforce"], ("action", "demo", "primforce", "root", "", False)),
+    (
+        ["secondforce", "-d", "2026-01-02T03:04:05Z"],
+        ("action", "demo", "secondforce", "root", "", False, 1_767_323_045.0),
+    ),
+    (["rfssync"], ("snapshot", "demo")),
+    (["rfssync", "full"], ("rfssync", "demo", "full", "default", "", True, "root")),
+    (
+        ["rfssync", "external", "prim", "b1"],
+        ("rfssync", "demo", "external", "prim", "b1", True, "root"),
+    ),
+    (
+        ["rfssync", "-d", "second", "b1"],
+        ("rfssync", "demo", "external", "second", "b1", False, "root"),
+    ),
     (["failover", "on"], ("failover", "demo", True, "root")),
     (["failover", "off"], ("failover", "demo", False, "root")),
     (["errd", "on"], ("errd", "demo", True, "root")),
