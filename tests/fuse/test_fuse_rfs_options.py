@@ -3,6 +3,7 @@ callbacks, the schedule, figures and the tools that look."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from pair import MODULE, Daemon, config, until
 from test_fuse_daemon_pair import MODULE_ID, PULSE_MS, Mirror
 from test_fuse_daemon_pair import mirror as mirror  # a fixture
 
+from safepy.admin.values import SyncEstimate
 from safepy.errors import SafekitError
 
 pytestmark = pytest.mark.kernel
@@ -147,13 +149,16 @@ def test_a_scheduled_synchronisation_by_hand(mirror: Mirror) -> None:
 
 
 def test_figures_and_the_tools_that_look(mirror: Mirror) -> None:
-    begin(mirror)
+    begin(mirror, 'reidetail="on"')
     n1, n2 = mirror.nodes
     n1.act("prim")
     until(lambda: n1.shown == "ALONE Ready", lambda: mirror.story("alone"))
-    (mirror.at(n1) / "large").write_bytes(bytes(4 << 20))
+    (mirror.at(n1) / "large").write_bytes(os.urandom(4 << 20))
+    (mirror.at(n1) / "small").write_bytes(b"small")
     with pytest.raises(SafekitError, match="ALONE Ready, and only PRIM and SECOND Ready"):
         n1.ask("verify")
+    first: SyncEstimate = n1.ask("estimate")
+    assert first.mode in ("walk", "everything"), first
     n2.act("start")
     mirror.become("PRIM Ready", "SECOND Ready")
     with pytest.raises(SafekitError, match="only a node that is ALONE"):
@@ -170,3 +175,35 @@ def test_figures_and_the_tools_that_look(mirror: Mirror) -> None:
         lambda: shown(n1, "netout_bandwidth") == "0",
         lambda: mirror.story(f"no traffic {resources(n1)}"),
     )
+    for node in mirror.nodes:
+        until(
+            lambda: shown(node, "rei_copy_count_metric") == "2",  # noqa: B023 - waits here
+            lambda: mirror.story(f"copied: {resources(node)}"),  # noqa: B023
+        )
+        assert shown(node, "rei_copy_size_metric") == "4096"
+        assert shown(node, "rei_syncdir_count_metric") == "1 (1/1)"
+        assert shown(node, "rei_mode") == "everything"
+        assert shown(node, "rei_reason")
+    named = [line for line in n1.lines() if line.startswith("reintegre Copied /")]
+    assert sorted(named) == [f"reintegre Copied {mirror.data}/{n}" for n in ("large", "small")]
+
+    n2.act("stop")
+    mirror.become("ALONE Ready", "STOP NotReady")
+    with (mirror.at(n1) / "large").open("r+b") as file:
+        file.write(b"x")
+    (mirror.at(n1) / "new").write_bytes(b"12345")
+    found: SyncEstimate = n1.ask("estimate")
+    assert (found.mode, found.reason) == (
+        "zones",
+        "all changes since the other node was left behind are marked",
+    )
+    assert found.files == 2
+    assert 128 * 1024 < found.bytes < 1 << 20
+    n2.act("start")
+    mirror.become("PRIM Ready", "SECOND Ready")
+    until(
+        lambda: shown(n1, "rei_mode") == "zones",
+        lambda: mirror.story(f"mode: {resources(n1)}"),
+    )
+    assert int(shown(n1, "rei_copy_size_metric")) < 1024
+    assert mirror.tree(n1) == mirror.tree(n2)

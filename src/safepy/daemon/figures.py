@@ -46,8 +46,11 @@ class Figures:
         self._last: Progress | None = None
         self._written_s = float("-inf")
 
-    def heard(self, alive: Alive, progress: Progress | None, now_s: float) -> None:
-        """A report of the worker, which says something each second."""
+    def heard(
+        self, alive: Alive, progress: Progress | None, finished: Progress | None, now_s: float
+    ) -> None:
+        """A report of the worker, which says something each second: of a synchronisation that
+        runs, of one that has come to its end."""
         copied = 0 if progress is None else progress.bytes_copied
         bandwidths = {
             "netin_bandwidth": self._net_in.rate(alive.net_in_bytes, now_s),
@@ -55,8 +58,9 @@ class Figures:
             "rep_bandwidth": self._replicated.rate(alive.replicated_bytes, now_s),
             "rei_bandwidth": self._copied.rate(copied, now_s),
         }
-        ended, self._last = (self._last if progress is None else None), progress
-        if ended is not None:
+        broken_off = self._last if progress is None else None
+        self._last = progress
+        if (ended := finished or broken_off) is not None:
             self._synchronisation(ended, final=True)
         if now_s - self._written_s < WRITE_EVERY_S:
             return

@@ -307,7 +307,7 @@ class Module:
         """Progress is shown as it is heard: at most once a second."""
         assert self.worker is not None
         worker, now_s = self.worker, self._clock.monotonic()
-        self.figures.heard(worker.alive, worker.progress, now_s)
+        self.figures.heard(worker.alive, worker.progress, worker.finished, now_s)
         if self.worker.progress != self.snapshot.progress:
             self.publish()
 

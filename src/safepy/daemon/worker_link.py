@@ -18,8 +18,9 @@ from safepy.errors import LocalFault
 from safepy.model import Disk, Level, Progress
 from safepy.worker import messages
 
-#: The worker unmounts and closes within this, or is killed.
-EXIT_LIMIT_S = 10.0
+#: The worker unmounts, closes and seals the trees within this, or is killed. Millions of names take
+#: minutes; one that hangs is ended much earlier, because it is silent (`WorkerHandle`).
+EXIT_LIMIT_S = 3600.0
 #: A worker that was killed is gone within this, unless the kernel itself hangs.
 KILL_LIMIT_S = 5.0
 
@@ -73,6 +74,8 @@ class WorkerLink:
         self._pending: dict[int, asyncio.Future[None]] = {}
         #: Of the resynchronisation that runs, as last heard.
         self.progress: Progress | None = None
+        #: A synchronisation that has just ended.
+        self.finished: Progress | None = None
         #: What the worker last said that it does, and what it was asked beside its orders.
         self.alive = messages.Alive(False, 0, 0, 0)
         self.inspection = Inspection(self._send)
@@ -190,7 +193,7 @@ class WorkerLink:
 
     def _died(self, reason: str) -> None:
         self._handle = None
-        self.progress = None
+        self.progress = self.finished = None
         self.alive = messages.Alive(False, 0, 0, 0)
         self._on_alive()
         self.inspection.worker_gone(reason)
@@ -259,12 +262,15 @@ class WorkerLink:
         if report.peer_heard:
             self._post(events.ReplicaHeard())
         self.alive = report
+        self.progress, self.finished = self._told(report.progress), self._told(report.finished)
+        self._on_alive()
+
+    def _told(self, fields: dict[str, str | int | float | None] | None) -> Progress | None:
         try:
-            found = report.progress
-            self.progress = None if found is None else msgspec.convert(found, Progress)
+            return None if fields is None else msgspec.convert(fields, Progress)
         except msgspec.ValidationError as error:
             log.warning("%s: progress of the worker: %s", self._module, error)
-        self._on_alive()
+            return None
 
 
 def _level(letter: str) -> Level:

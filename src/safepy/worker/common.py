@@ -30,6 +30,8 @@ class Context:
     knowledge: Knowledge
     #: When the last `Alive` was made, on the loop's clock.
     told_s: float = 0.0
+    #: A synchronisation that has come to its end and was not told yet.
+    finished: Progress | None = None
 
     def log(self, origin: str, level: str, text: str) -> None:
         self.report(Log(origin, level, text))

@@ -193,6 +193,7 @@ class Following:
                 if self._secondary is not None or not self._may_adopt:
                     raise PeerError("an adoption is offered out of turn")
                 self._may_adopt = False
+                self._context.finished = self._progress
                 self._end_transfers()
                 self._context.report(
                     messages.AdoptRequested(epoch, gen, base, list(history), checkpoint)

@@ -32,7 +32,6 @@ from safepy.worker.messages import Order
 from safepy.worker.serving import Serving
 
 CONTROL_FD = 3
-NOT_YET = "the worker cannot do this yet"
 ALIVE_INTERVAL_S = 1.0
 #: Threads of a resynchronisation must not keep the loop from its turn for long.
 SWITCH_INTERVAL_S = 0.0005
@@ -117,8 +116,11 @@ class Worker:
                 if (role := serving or following) is not None:
                     role.stop_verify()
             case messages.Estimate():
-                answer = messages.Estimated(order.epoch, order.number, "", "", 0, 0, 0, NOT_YET)
-                self._control.report(answer)
+                if serving is not None:
+                    serving.estimate(order)
+                else:
+                    answer = ("", "", 0, 0, 0, "this node does not serve")
+                    self._control.report(messages.Estimated(order.epoch, order.number, *answer))
             case _:
                 assert_never(order)
 
@@ -237,9 +239,15 @@ class Worker:
             alive = self._serving.alive()
         elif self._following is not None:
             alive = self._following.alive()
+        context, finished = self._context, None
+        if context is not None:
+            finished, context.finished = context.finished, None
         self._control.report(
             msgspec.structs.replace(
-                alive, net_in_bytes=TRAFFIC.received_bytes, net_out_bytes=TRAFFIC.sent_bytes
+                alive,
+                net_in_bytes=TRAFFIC.received_bytes,
+                net_out_bytes=TRAFFIC.sent_bytes,
+                finished=Context.progress_fields(finished),
             )
         )
         self._loop.call_later(ALIVE_INTERVAL_S, self._alive)

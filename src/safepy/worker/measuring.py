@@ -8,9 +8,6 @@ from dataclasses import replace
 from safepy.dataplane.resync.source import RoundResult
 from safepy.model import Progress
 
-#: The phase of the last progress of an attempt that came to its end.
-DONE = "done"
-
 
 class Measure:
     """Of one attempt. `seen` may be called from any thread."""
@@ -72,4 +69,4 @@ class Measure:
     @property
     def whole(self) -> Progress:
         """What was done in all rounds: the last progress of an attempt."""
-        return replace(self._whole, phase=DONE, mode=self.mode, reason=self.reason)
+        return replace(self._whole, mode=self.mode, reason=self.reason)

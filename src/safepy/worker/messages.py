@@ -211,6 +211,8 @@ class Alive(msgspec.Struct, frozen=True, tag="alive"):
     progress: dict[str, str | int | float | None] | None = None
     net_in_bytes: int = 0
     net_out_bytes: int = 0
+    #: What a synchronisation did that ended since the last one.
+    finished: dict[str, str | int | float | None] | None = None
 
 
 class ReplicaLost(msgspec.Struct, frozen=True, tag="replica_lost"):

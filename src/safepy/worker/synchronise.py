@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
@@ -31,7 +32,8 @@ from safepy.worker import messages
 from safepy.worker.choosing import Offer, choose
 from safepy.worker.common import Context
 from safepy.worker.knowledge import PATHS_MAX
-from safepy.worker.telling import ProgressLog
+from safepy.worker.measuring import Measure
+from safepy.worker.telling import Detail, ProgressLog
 
 #: A remainder that is compared in some tens of milliseconds: then writers may be held for it.
 SMALL_PATHS = 64
@@ -75,6 +77,7 @@ class Synchronisation:
         order: messages.AllowFollower,
         listeners: Listeners,
     ) -> None:
+        self._context = context
         self._loop = loop = context.loop
         self._primary = primary
         self._keeper = keeper
@@ -91,8 +94,7 @@ class Synchronisation:
         self._streams: list[BlockingStream] = []
         self._source: Source | None = None
         self._rounds = 0
-        #: In the rounds that ended.
-        self._files_copied = self._bytes_copied = 0
+        self._measure = Measure(len(context.door_fds), time.monotonic())
         self._flush_number = 0
         self._after_flush: Callable[[], None] | None = None
         self._local_flushed = self._remote_flushed = False
@@ -179,6 +181,10 @@ class Synchronisation:
             bytes_s=setup.reiallowedbw_bytes_s,
             newer_than_ns=int(since_s * 1e9) if since_s else None,
         )
+        if setup.reidetail:
+            detail = Detail(self._loop, partial(self._context.log, "reintegre"), setup.paths)
+            self._source.tell_copied(detail.copied)
+        self._measure.mode, self._measure.reason = self._mode.value, self._reason
         self._listeners.chosen(self._mode, self._reason)
         if self._mode is SyncMode.EVERYTHING:
             paths.demand(FULL)
@@ -199,6 +205,7 @@ class Synchronisation:
             return
         self._rounds += 1
         marks = self._keeper.take()
+        self._measure.round_began(time.monotonic())
         self._in_thread("resync-round", lambda: self._run_round(marks))
 
     def _run_round(self, marks: list[dict[bytes, Mark]]) -> None:
@@ -209,8 +216,7 @@ class Synchronisation:
     def _round_done(self, result: RoundResult) -> None:
         if self._over:
             return
-        self._files_copied += result.files_copied
-        self._bytes_copied += result.bytes_copied
+        self._measure.round_over(result)
         if self._rounds == 1:
             self._told.copied(
                 result.files, result.files_copied, result.bytes_copied, result.seconds
@@ -244,6 +250,8 @@ class Synchronisation:
         self._primary.brake_s = 0.0
         source = self._source
         self._in_thread("resync-finish", source.finish, quiet=True)
+        self.progress = self._context.finished = self._measure.whole
+        self._tell()
         self.progress = None
         self._tell_timer.cancel()
         self._listeners.caught_up()
@@ -310,15 +318,8 @@ class Synchronisation:
         )
 
     def _on_progress(self, progress: Progress) -> None:
-        """From the transfer threads: one assignment is safe. What was copied is told in all, how
-        far it is of this round."""
-        self.progress = dataclasses.replace(
-            progress,
-            files_copied=progress.files_copied + self._files_copied,
-            bytes_copied=progress.bytes_copied + self._bytes_copied,
-            mode=self._mode,
-            reason=self._reason,
-        )
+        """From the transfer threads: one assignment is safe."""
+        self.progress = self._measure.seen(progress, time.monotonic())
 
     def _tell_again(self) -> None:
         self._tell_timer = self._loop.call_later(TELL_INTERVAL_S, self._tell_again)

@@ -64,7 +64,7 @@ def test_bandwidths_in_kilobytes_a_second(store: Counted) -> None:
     figures.begin()
     for second in range(10):
         figures.heard(
-            alive(second * 1024, second * 20 * 1024, second * 300 * 1024), None, float(second)
+            alive(second * 1024, second * 20 * 1024, second * 300 * 1024), None, None, float(second)
         )
     found = {name: store.get(f"rfs.{name}_bandwidth") for name in ("netin", "netout", "rep", "rei")}
     assert found == {"netin": "1", "netout": "20", "rep": "300", "rei": "0"}
@@ -76,11 +76,11 @@ def test_a_synchronisation_is_shown_while_it_runs_and_afterwards(
     figures = Figures(store)
     for second in range(20):
         copied = replace(PROGRESS, bytes_copied=second << 20)
-        figures.heard(alive(), copied, float(second))
+        figures.heard(alive(), copied, None, float(second))
     assert store.get("rfs.rei_bandwidth") == "1024"
     last = replace(PROGRESS, files_done=200, trees_done=2)
-    figures.heard(alive(), last, 20.0)
-    figures.heard(alive(), None, 20.5)
+    figures.heard(alive(), copied, None, 20.0)
+    figures.heard(alive(), None, last, 20.5)
     shown = {
         "syncdir_count_metric": "2 (2/2)",
         "scan_count_metric": "200",
@@ -92,7 +92,7 @@ def test_a_synchronisation_is_shown_while_it_runs_and_afterwards(
         "reason": "the secondary crashed",
     }
     assert {name: store.get(f"rfs.rei_{name}") for name in shown} == shown
-    figures.heard(alive(), None, 40.0)
+    figures.heard(alive(), None, None, 40.0)
     assert store.get("rfs.rei_bandwidth") == "0"
     assert store.flush()
     # The history has the end of each synchronisation and nothing in between.
@@ -104,8 +104,8 @@ def test_a_synchronisation_is_shown_while_it_runs_and_afterwards(
 def test_the_rate_of_the_last_synchronisation(store: Counted) -> None:
     figures = Figures(store)
     assert figures.last_rate_bytes_s() == 0.0
-    figures.heard(alive(), PROGRESS, 1.0)
-    figures.heard(alive(), None, 2.0)
+    figures.heard(alive(), PROGRESS, None, 1.0)
+    figures.heard(alive(), None, None, 2.0)  # it broke off
     assert figures.last_rate_bytes_s() == (10 << 20) / 2
     store.set("rfs.rei_copy_time_metric", "0", "test")
     assert figures.last_rate_bytes_s() == 0.0
@@ -116,9 +116,9 @@ def test_the_database_is_left_alone(store: Counted) -> None:
     for tenth in range(1000):
         # Every figure changes with every report.
         progress = replace(PROGRESS, files_done=tenth, bytes_copied=tenth << 20)
-        figures.heard(alive(tenth**3, tenth**3, tenth**3), progress, tenth / 10)
+        figures.heard(alive(tenth**3, tenth**3, tenth**3), progress, None, tenth / 10)
     assert store.writes <= 12 * (100 / WRITE_EVERY_S + 2)
     writes = store.writes
     for second in range(100, 200):
-        figures.heard(alive(), None, float(second))
+        figures.heard(alive(), None, None, float(second))
     assert store.writes <= writes + 20  # back to zero, and the end of the synchronisation

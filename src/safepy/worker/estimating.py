@@ -1,0 +1,39 @@
+"""`rfsdiff`: what a resynchronisation would look at if it began now, at a node that is ALONE."""
+
+from __future__ import annotations
+
+from safepy.core.replica.exclusion import Exclusion
+from safepy.dataplane.estimate import Estimate, Kept, estimate
+from safepy.dataplane.keeper import Keeper
+from safepy.model import SyncMode
+from safepy.worker import messages
+from safepy.worker.choosing import Offer, choose
+from safepy.worker.common import Context, in_thread
+
+ALL_MARKED = "all changes since the other node was left behind are marked"
+
+
+def begin(context: Context, keeper: Keeper, order: messages.Estimate) -> None:
+    """The answer is reported. The memories are those of this moment; the trees are looked at in a
+    thread, while they change."""
+
+    def known() -> None:
+        suspect, incomplete = keeper.suspect_everything_because, keeper.paths.incomplete
+        mode, reason = choose(SyncMode.ZONES, ALL_MARKED, suspect, incomplete, Offer())
+        exclusions = [Exclusion(rules) for rules in context.setup.notreplicated]
+        kept = [
+            Kept(root_fd, marks, suspects, exclusion)
+            for root_fd, marks, suspects, exclusion in zip(
+                context.door_fds, keeper.paths.saved(), keeper.suspects, exclusions, strict=True
+            )
+        ]
+        found: list[Estimate] = []
+
+        def then(error: str) -> None:
+            total = found[0] if found else Estimate()
+            answer = (mode.value, reason, total.names, total.files, total.bytes, error)
+            context.report(messages.Estimated(order.epoch, order.number, *answer))
+
+        in_thread(context.loop, "estimate", lambda: found.append(estimate(kept, mode)), then)
+
+    context.knowledge.when_known(known)
