@@ -1,13 +1,16 @@
 """Two real trees, streams between them, and an equality of our own (not the engine's)."""
 
+import contextlib
 import os
 import random
 import socket
 import stat
 import threading
 
+from safepy.core.replica import suspects as idents
 from safepy.core.replica.exclusion import Exclusion
-from safepy.core.replica.marks import FULL, Marks
+from safepy.core.replica.marks import FULL, WALK, Marks
+from safepy.core.replica.suspects import Suspects
 from safepy.dataplane.resync.intake import Receiver
 from safepy.dataplane.resync.moves import Moves
 from safepy.dataplane.resync.scope import Scope
@@ -136,10 +139,34 @@ class Lab:
         return sum(stream.sent_bytes for stream in self.ours)
 
 
-def resync(left, right, **options):
-    """One full comparison; returns (result, bytes sent)."""
+def idents_of(top):
+    """Which object bears which id, by path."""
+    top = os.fsencode(top)
+    found = {}
+    for at, directories, names in os.walk(top):
+        for name in directories + names:
+            full = os.path.join(at, name)
+            if not os.path.islink(full):
+                ident = ident_of(full)
+                found[os.path.relpath(full, top)] = ident
+    return {path: ident for path, ident in found.items() if ident}
+
+
+def ident_of(full):
+    try:
+        return os.getxattr(full, "trusted.safekit.id", follow_symlinks=False)
+    except OSError:
+        return b""
+
+
+def walk_marks():
+    return {b"": WALK}
+
+
+def resync(left, right, marks=None, **options):
+    """One comparison, of everything if no marks are given; returns (result, bytes sent)."""
     with Lab(left, right, **options) as lab:
-        result = lab.round(full_marks())
+        result = lab.round(full_marks() if marks is None else marks)
         lab.source.finish()
         for thread in lab.threads:
             thread.join(10)
@@ -320,3 +347,138 @@ class Mutator:
         else:
             value = self.random.randbytes(self.random.randrange(40))
             os.setxattr(self.full(path), name, value, follow_symlinks=False)
+
+
+class Logged(Mutator):
+    """A seeded application behind a mount: new objects bear ids, content that changes is in the
+    intent log (`suspects`), and names in `marks` as the primary keeps them.
+
+    `sly`: a change of content leaves size and time as they were, so only what was logged tells.
+    """
+
+    def __init__(self, top, seed, marks=None, session=b"session1", sly=True):
+        super().__init__(top, seed, marks)
+        self.suspects = Suspects()
+        self.suspects.add_new_since(session, 1)
+        self.session = session
+        self.sly = sly
+        self.made = 0
+
+    def step(self):
+        if self.random.random() < 0.2:
+            with self.lock, contextlib.suppress(OSError, IndexError):
+                self.sly_write()
+                self.count += 1
+        else:
+            super().step()
+
+    def give(self, path):
+        self.made += 1
+        ident = idents.ident_of(self.session, 0, self.made)
+        os.setxattr(self.full(path), "trusted.safekit.id", ident, follow_symlinks=False)
+
+    def content(self):
+        size = self.random.choice([0, 1, 100, 5000, ZONE, ZONE + 1, 3 * ZONE, 9 * ZONE])
+        return self.random.randbytes(size)
+
+    def make(self):
+        path = self.place()
+        fd = os.open(self.full(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        self.give(path)
+        os.write(fd, self.content())
+        os.close(fd)
+        self.named(path)
+
+    def mkdir(self):
+        path = self.place()
+        os.mkdir(self.full(path))
+        self.give(path)
+        self.named(path)
+
+    def rename(self):
+        old, new = self.random.choice(self.paths()), self.place()
+        st = os.lstat(self.full(old))
+        if not (stat.S_ISLNK(st.st_mode) or ident_of(self.full(old))):
+            if not (stat.S_ISDIR(st.st_mode) or stat.S_ISREG(st.st_mode)):
+                return
+            self.give(old)
+        others = self.other_names(new)
+        os.rename(self.full(old), self.full(new))
+        for path in others:
+            self.marks.add_full(path)
+        self.marks.moved(old, new, stat.S_ISDIR(st.st_mode))
+        for path in (old, new):
+            self.marks.add_attributes(os.path.dirname(path))
+
+    def exchange(self):
+        from safepy.storage.syscalls import RENAME_EXCHANGE, renameat2
+
+        one, two = self.random.choice(self.paths()), self.random.choice(self.paths())
+        renameat2(-100, self.full(one), -100, self.full(two), RENAME_EXCHANGE)
+        self.named(one, two)
+
+    def other_names(self, path):
+        """Of a file that is about to lose this one: what is marked there concerns them too."""
+        try:
+            inode = os.lstat(self.full(path)).st_ino
+        except OSError:
+            return []
+        names = [name for name in self.paths() if os.lstat(self.full(name)).st_ino == inode]
+        return [name for name in names if name != path]
+
+    def unlink(self):
+        path = self.random.choice(self.paths(lambda mode: not stat.S_ISDIR(mode)))
+        others = self.other_names(path)
+        os.unlink(self.full(path))
+        self.named(path)
+        for other in others:
+            self.marks.add_full(other)
+
+    def log(self, path, start, end):
+        start -= start % (1 << 20)
+        end = -(-end // (1 << 20)) * (1 << 20)
+        self.suspects.add(os.lstat(self.full(path)).st_ino, start, min(end, 1 << 62))
+
+    def sly_write(self):
+        path = self.regular()
+        st = os.stat(self.full(path))
+        if not st.st_size:
+            return
+        offset = self.random.randrange(st.st_size)
+        fd = os.open(self.full(path), os.O_WRONLY)
+        os.pwrite(fd, b"!"[: st.st_size - offset], offset)
+        os.close(fd)
+        self.log(path, offset, offset + 1)
+        self.marks.add_extent(path, offset, 1)
+        if self.sly:
+            os.utime(self.full(path), ns=(st.st_atime_ns, st.st_mtime_ns))
+
+    def write(self):
+        path = self.regular()
+        offset = self.random.choice([0, 10, ZONE - 1, ZONE, 5 * ZONE, 30 * ZONE])
+        data = self.random.randbytes(self.random.choice([1, 300, ZONE]))
+        fd = os.open(self.full(path), os.O_WRONLY)
+        before = os.fstat(fd).st_size
+        os.pwrite(fd, data, offset)
+        os.close(fd)
+        start = min(before, offset)
+        self.log(path, start, offset + len(data))
+        self.marks.add_extent(path, start, offset + len(data) - start)
+
+    def truncate(self):
+        path = self.regular()
+        before = os.stat(self.full(path)).st_size
+        size = self.random.choice([0, 1, ZONE, 2 * ZONE - 1, before // 2, before + 100])
+        os.truncate(self.full(path), size)
+        self.log(path, min(size, before), 1 << 62)
+        self.marks.add_extent(path, min(size, before), 1 << 62)
+
+    def punch(self):
+        path = self.regular()
+        fd = os.open(self.full(path), os.O_WRONLY)
+        from safepy.storage.syscalls import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, fallocate
+
+        fallocate(fd, FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE, 4096, ZONE)
+        os.close(fd)
+        self.log(path, 4096, 4096 + ZONE)
+        self.marks.add_extent(path, 4096, ZONE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -155,7 +156,13 @@ class Intake:
             for file in data.files:
                 self._breathe()
                 name = file.name
-                self._write(data.tree, (*data.path, name), dir_fd, file)
+                path = (*data.path, name)
+                try:
+                    self._write(data.tree, path, dir_fd, file)
+                except OSError as error:
+                    if not self._made_room(error):
+                        raise
+                    self._write(data.tree, path, dir_fd, file)
         except OSError as error:
             raise failure((*data.path, name), error) from error
         finally:
@@ -196,6 +203,15 @@ class Intake:
         finally:
             os.close(fd)
         self.bytes_written += written
+
+    def _made_room(self, error: OSError) -> bool:
+        """Whether what is held can go now: room counts more than a move."""
+        moves = self._receiver.moves
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if not full or moves is None or not moves.holding:
+            return False
+        moves.settle(self._breathe)
+        return True
 
     def _commit(self, tree: int, path: Path, fd: int, written: int, last: bool) -> None:
         """What a large file got goes to the disk now and then, so the end is not long."""

@@ -12,6 +12,7 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from stat import S_ISDIR, S_ISREG
 
 from safepy.dataplane.resync import tree as trees
@@ -91,7 +92,7 @@ class _Hold:
     def __init__(self) -> None:
         self.folder: bytes = b""
         self.count = 0
-        self.by_ident: dict[bytes, Path] = {}
+        self.idents: set[bytes] = set()
         #: (where it is held, where it stood)
         self.left: dict[Path, Path] = {}
 
@@ -105,6 +106,9 @@ class Moves:
         self._lock = threading.Lock()
         self._indexes: list[_Index | None] = [None for _ in root_fds]
         self._holds = [_Hold() for _ in root_fds]
+        #: Idents that were met twice.
+        self._doubtful: list[set[bytes]] = [set() for _ in root_fds]
+        self._wanted: list[set[bytes]] = [set() for _ in root_fds]
         #: Folders of attempts that were interrupted: what is in them may be claimed, too.
         self._leftovers = [_leftovers(root) for root in root_fds]
         #: What was moved instead of being copied.
@@ -119,19 +123,26 @@ class Moves:
     def hold(
         self, tree: int, path: Path, dir_fd: int, found: os.stat_result, breathe: Callable[[], None]
     ) -> bool:
-        """Take out what stands at `path`, if it may be wanted elsewhere. False, and nothing
-        happened, if not."""
-        if not worth(found.st_mode, found.st_size):
-            return False
-        if not S_ISDIR(found.st_mode) and found.st_nlink > 1:
+        """Take out what stands at `path`: a directory, or a file that may be wanted elsewhere.
+        False, and nothing happened, if it is neither. (What is below a directory could be taken by
+        another transfer while it is removed, so that is done when nothing is taken any more.)"""
+        is_directory = S_ISDIR(found.st_mode)
+        if not worth(found.st_mode, found.st_size) or (not is_directory and found.st_nlink > 1):
             return False
         ident = trees.ident_of(dir_fd, path[-1])
-        if not ident or (self._aside is not None and self._aside.knows_below(tree, path)):
+        if not (ident or is_directory):
             return False
-        with _Patient(self._lock, breathe):
-            hold = self._holds[tree]
-            if ident in hold.by_ident:
+        with self.alone(breathe):
+            now = trees.status(dir_fd, path[-1])
+            if now is None:
+                return True  # taken by somebody meanwhile
+            if now.st_ino != found.st_ino:
                 return False
+            if self._aside is not None and self._aside.knows_below(tree, path):
+                return False
+            hold = self._holds[tree]
+            if ident and ident in hold.idents:
+                self._doubtful[tree].add(ident)
             place = self._room(tree)
             fd = trees.open_directory(self._roots[tree], place)
             try:
@@ -139,12 +150,16 @@ class Moves:
             finally:
                 os.close(fd)
             held = (*place, path[-1])
-            hold.by_ident[ident] = held
+            hold.idents.add(ident)
             hold.left[held] = path
             index = self._indexes[tree]
             if index is not None:
                 index.relocate(path, held)
         return True
+
+    def alone(self, breathe: Callable[[], None]) -> AbstractContextManager[None]:
+        """Nothing is moved meanwhile."""
+        return _Patient(self._lock, breathe)
 
     def _room(self, tree: int) -> Path:
         """A new folder for one thing. The root's times stay as they are."""
@@ -162,18 +177,21 @@ class Moves:
     # --- into another
 
     def holder(self, tree: int, ident: bytes, breathe: Callable[[], None]) -> Path | None:
-        """Where the object with this ident is; None if it is nowhere, or in two places."""
-        with _Patient(self._lock, breathe):
-            held = self._holds[tree].by_ident.get(ident)
-            if held is not None:
-                return held
+        """Where the object with this ident is; None if it is nowhere, or in two places. From now
+        on it is `wanted`."""
+        with self.alone(breathe):
             index = self._indexes[tree]
             if index is None:
                 index = self._indexes[tree] = self._make_index(tree, breathe)
             node = index.by_ident.get(ident)
-            if node is None or ident in index.twice:
+            if node is None or ident in index.twice or ident in self._doubtful[tree]:
                 return None
+            self._wanted[tree].add(ident)
             return node.path()
+
+    def wanted(self, tree: int, ident: bytes) -> bool:
+        """Whether something with this ident was asked for and not brought yet."""
+        return ident in self._wanted[tree]
 
     def take(
         self,
@@ -188,7 +206,7 @@ class Moves:
         False, and nothing happened, if it is not what the ident says."""
         if path[: len(holder)] == holder:
             return False
-        with _Patient(self._lock, breathe):
+        with self.alone(breathe):
             source_fd = trees.open_or_none(self._roots[tree], holder[:-1])
             if source_fd is None:
                 return False
@@ -206,8 +224,8 @@ class Moves:
             finally:
                 os.close(source_fd)
             hold, index = self._holds[tree], self._indexes[tree]
-            hold.by_ident.pop(entry.ident, None)
             hold.left.pop(holder, None)
+            self._wanted[tree].discard(entry.ident)
             if index is not None:
                 index.relocate(holder, path)
             self.moved += 1
@@ -256,7 +274,7 @@ class Moves:
 
     def settle(self, breathe: Callable[[], None]) -> None:
         """All names were looked at: what is still held is wanted by nobody, and goes."""
-        with _Patient(self._lock, breathe):
+        with self.alone(breathe):
             for tree, root in enumerate(self._roots):
                 hold = self._holds[tree]
                 if hold.folder:
@@ -310,7 +328,7 @@ def _set_times(root: int, before: os.stat_result) -> None:
     os.utime(b".", ns=(before.st_atime_ns, before.st_mtime_ns), dir_fd=root)
 
 
-class _Patient:
+class _Patient(AbstractContextManager[None]):
     """A lock whose waiting gives signs of life."""
 
     def __init__(self, lock: threading.Lock, breathe: Callable[[], None]) -> None:

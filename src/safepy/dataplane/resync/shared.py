@@ -212,6 +212,9 @@ class Shared:
         self.outside: dict[tuple[int, int], int] = {}
         self._touched: dict[tuple[int, int], tuple[Extents | None, int]] = {}
         self._endings: list[Item] = []
+        #: Names to look at again when all others were.
+        self._deferred: list[Item] = []
+        self.may_defer = True
         self._directories: dict[int, set[Path]] = {}
         self._missing: set[tuple[int, Path]] = set()
         self._on_progress = on_progress
@@ -259,6 +262,14 @@ class Shared:
     def add_ending(self, tree: int, path: Path, name: bytes) -> None:
         with self._lock:
             self._endings.append(Ending(tree, path, name))
+
+    def defer(self, tree: int, path: Path, name: bytes, mark: Mark) -> None:
+        with self._lock:
+            self._deferred.append(Names(tree, path, ((name, mark),)))
+
+    def take_deferred(self) -> list[Item]:
+        taken, self._deferred = self._deferred, []
+        return taken
 
     def take_endings(self) -> list[Item]:
         taken, self._endings = self._endings, []

@@ -45,6 +45,8 @@ MAX_PASSES = 64
 #: A round of few items is not worth a thread for each stream.
 _FEW_ITEMS = 4
 _NAMES_A_MESSAGE = 500
+#: How often moves to what is in the way of one another are tried, before they are copied.
+_DEFERRALS = 8
 
 OnProgress = Callable[[Progress], None]
 
@@ -173,6 +175,10 @@ class Source:
             for tree, marks in enumerate(todo):
                 items += self._items(tree, marks, walked)
             self._phase(items)
+        for again in range(_DEFERRALS):
+            shared.may_defer = again + 1 < _DEFERRALS
+            self._phase(shared.take_deferred())
+        shared.may_defer = True
         self._phase(self._groups())
         self._phase(shared.take_endings())
         if shared.holding:

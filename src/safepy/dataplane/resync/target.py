@@ -34,6 +34,7 @@ from safepy.dataplane.resync.messages import (
     Passed,
     Request,
     ResyncFailed,
+    Rule,
     Summaries,
     Summarise,
     Want,
@@ -256,7 +257,7 @@ class Target:
         here = b""
         if found is not None and (S_ISDIR(entry.mode) or S_ISREG(entry.mode)):
             here = trees.ident_of(dir_fd, entry.name)
-            if here != entry.ident and self._belongs_elsewhere(place, entry, here):
+            if here != entry.ident and self._belongs_elsewhere(place, entry, found, here):
                 self._remove(tree, path, dir_fd)
                 found = None
         if found is None:
@@ -307,13 +308,19 @@ class Target:
             return False
         return S_ISDIR(found.st_mode) or found.st_nlink == 1
 
-    def _belongs_elsewhere(self, place: Place, entry: Entry, here: bytes) -> bool:
-        """What stands there is another object, which the source has elsewhere, or is in the way
-        of the right one, which is to be moved here."""
-        if self._moves is None or not entry.ident or not here or not worth(entry.mode, entry.size):
+    def _belongs_elsewhere(
+        self, place: Place, entry: Entry, found: os.stat_result, here: bytes
+    ) -> bool:
+        """What stands there is another object: the source has it elsewhere, or not at all, or it
+        is in the way of the right one, which is to be moved here."""
+        if self._moves is None or not here or not worth(found.st_mode, found.st_size):
             return False
-        if here in place.idents:
+        if here in place.idents or entry.rule == Rule.TIME:
             return True
+        if self._moves.wanted(place.listing.tree, here):
+            return True
+        if not entry.ident:
+            return False
         holder = self._moves.holder(place.listing.tree, entry.ident, self._breathe)
         return holder is not None
 
@@ -338,17 +345,24 @@ class Target:
             self._aside.made(tree, path)
 
     def _remove(self, tree: int, path: Path, dir_fd: int) -> None:
-        if self._moves is not None:
-            found = trees.status(dir_fd, path[-1])
-            if found is None:
-                return
-            if self._moves.hold(tree, path, dir_fd, found, self._breathe):
-                self.removed += 1
-                return
+        self.removed += 1
+        moves = self._moves
+        if moves is None:
+            self._remove_now(tree, path, dir_fd)
+            return
+        found = trees.status(dir_fd, path[-1])
+        if found is None or moves.hold(tree, path, dir_fd, found, self._breathe):
+            return
+        if not S_ISDIR(found.st_mode):
+            self._remove_now(tree, path, dir_fd)
+            return
+        with moves.alone(self._breathe):
+            self._remove_now(tree, path, dir_fd)
+
+    def _remove_now(self, tree: int, path: Path, dir_fd: int) -> None:
         if self._aside is not None:
             self._aside.keep(tree, path, dir_fd, going=True, breathe=self._breathe)
         trees.remove(dir_fd, path[-1], self._breathe)
-        self.removed += 1
 
     # --- hard links
 

@@ -410,7 +410,7 @@ class Transfer:
         if mark.full and not ident:
             ident = policy.identified(tree, dir_fd, seen.name, found, ident)
         extents: Extents | None = None
-        rule: int = Rule.IDENT
+        rule: int = Rule.TIME if mark.walk else Rule.IDENT
         if S_ISREG(found.st_mode):
             extents, rule = policy.wanted(tree, found, ident, mark)
         return entry_of(seen, ident, extents, rule)
@@ -445,8 +445,12 @@ class Transfer:
             if want.holder is not None:
                 if listing.holders:
                     raise PeerError("asks twice for the same")
-                moved.append((entry, self._free(tree, entry, want.holder)))
                 recurse.pop(entry.name, None)
+                holder = self._free(tree, entry, want.holder)
+                if holder is None and self._may_wait(tree, entry, want.holder):
+                    shared.defer(tree, path, entry.name, _mark_of(part, entry))
+                else:
+                    moved.append((entry, holder))
             elif not S_ISDIR(entry.mode):
                 content.append(want)
             elif want.size == ABSENT:
@@ -465,17 +469,21 @@ class Transfer:
         shared.count(files=part.files - len(files), compared=part.weight - sum(map(weight, files)))
 
     def _free(self, tree: int, entry: Entry, holder: Path) -> Path | None:
-        """The path, if nothing of ours with this ident stands there."""
-        found = self._shared.look(tree, holder)
-        if found is not None:
-            fd = self._open(tree, holder[:-1])
-            if fd is not None:
-                try:
-                    if trees.ident_of(fd, holder[-1]) == entry.ident:
-                        return None
-                finally:
-                    os.close(fd)
-        return holder
+        """The path, if nothing of ours stands there: then nobody else works on it."""
+        return holder if self._shared.look(tree, holder) is None else None
+
+    def _may_wait(self, tree: int, entry: Entry, holder: Path) -> bool:
+        """Whether another object of ours stands at the path: what the target has there may
+        have been taken out of its place when all names were looked at."""
+        if not self._shared.may_defer:
+            return False
+        fd = self._open(tree, holder[:-1])
+        if fd is None:
+            return True
+        try:
+            return trees.ident_of(fd, holder[-1]) != entry.ident
+        finally:
+            os.close(fd)
 
     def _move(
         self, part: Part, listing: Listing, moved: Sequence[tuple[Entry, Path | None]]
@@ -642,3 +650,13 @@ class Transfer:
     def _open(self, tree: int, path: Path) -> int | None:
         """The directory, or None when it vanished: then its name is marked."""
         return trees.open_or_none(self._shared.root_fds[tree], path)
+
+
+def _mark_of(part: Part, entry: Entry) -> Mark:
+    """By which mark an entry was offered."""
+    if S_ISDIR(entry.mode):
+        full = part.recurse.get(entry.name)
+        return Mark() if full is None else FULL if full else WALK
+    if entry.extents is None:
+        return FULL
+    return Mark(extents=entry.extents, walk=entry.rule != Rule.IDENT)
