@@ -28,9 +28,9 @@ from resync_lab import stream_pair
 from safepy.dataplane.resync import messages as m
 from safepy.dataplane.resync import tree as trees
 from safepy.dataplane.resync.aside import Aside
+from safepy.dataplane.resync.intake import MAX_COMPARE_BYTES
 from safepy.dataplane.resync.messages import Entry, Request, ResyncFailed
 from safepy.dataplane.resync.source import Source
-from safepy.dataplane.resync.intake import MAX_COMPARE_BYTES
 from safepy.dataplane.resync.target import Target
 from safepy.dataplane.resync.zones import ZONE_BYTES
 from safepy.errors import PeerError, SafekitError
