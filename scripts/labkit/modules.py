@@ -159,7 +159,7 @@ def create_database(lab: Lab, node: str) -> None:
     network = lab.layout.network(0).rpartition(".")[0]
     lab[node].shell(
         f"install -d -o postgres -g postgres -m 700 {PG_DATA}\n"
-        f"runuser -u postgres -- {binaries}/initdb -D {PG_DATA} -A trust -E UTF8 "
+        f"runuser -u postgres -- {binaries}/initdb -D {PG_DATA} -A trust -E UTF8 -k "
         "--locale=C --wal-segsize=4\n"
         f"cat >> {PG_DATA}/postgresql.conf <<'END'\n"
         "listen_addresses = '*'\nunix_socket_directories = '/tmp'\nshared_buffers = 32MB\n"

@@ -18,6 +18,7 @@ PACKAGE_OF = {
     "initdb": "postgresql",
     "ip": "iproute2",
     "make": "build-essential",
+    "mariadbd": "mariadb-server",
     "mkfs.btrfs": "btrfs-progs",
     "mkfs.ext4": "e2fsprogs",
     "mount": "mount",
