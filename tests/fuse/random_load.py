@@ -16,9 +16,9 @@ import mmap
 import os
 import random
 import select
-import shutil
 import signal
 import stat
+import subprocess
 import sys
 import traceback
 from collections import Counter
@@ -248,7 +248,8 @@ class Load:
     def do_remove_tree(self) -> None:
         """As much of it as others let it; it keeps trees from growing deeper for ever."""
         if self.dice.random() < 0.3:
-            shutil.rmtree(self.root + b"/" + self.dice.choice(NAMES))
+            command = [b"rm", b"-rf", b"--", self.root + b"/" + self.dice.choice(NAMES)]
+            subprocess.run(command, stderr=subprocess.DEVNULL, check=False)
 
     def do_rmdir(self) -> None:
         os.rmdir(self.there())
