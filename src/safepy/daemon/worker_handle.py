@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from safepy.errors import LocalFault
+from safepy.storage.private import private_opener
 from safepy.worker import messages
 
 CONTROL_FD = 3
@@ -238,7 +239,7 @@ def _note_pid(path: str, pid: int) -> None:
     by itself."""
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        with open(path, "w", encoding="ascii") as file:
+        with open(path, "w", encoding="ascii", opener=private_opener) as file:
             file.write(f"{pid} {_start_time(pid)}\n")
     except OSError as error:
         log.warning("%s cannot be written: %s", path, error)

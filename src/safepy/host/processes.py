@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 
 import psutil
 
 from safepy.config.ere import compile_ere
 from safepy.config.schema import Proc
+from safepy.core.replica.patterns import Pattern
 
 #: What the kernel keeps of a command's name (TASK_COMM_LEN without its end).
 COMM_CHARACTERS = 15
@@ -52,12 +54,22 @@ def matching(proc: Proc, processes: Iterable[Process]) -> list[Process]:
 
     psutil mends cut names from the command line; the comparison is with what the kernel keeps.
     """
-    name = compile_ere(proc.nameregex) if proc.nameregex else None
-    command = compile_ere(proc.argregex) if proc.argregex else None
+    name = _search(proc.nameregex) if proc.nameregex else None
+    command = _search(proc.argregex) if proc.argregex else None
     comm = proc.name[:COMM_CHARACTERS]
     return [
         each
         for each in processes
-        if (name.search(each.name) if name else each.name[:COMM_CHARACTERS] == comm)
-        and (command is None or command.search(each.command))
+        if (name(each.name) if name else each.name[:COMM_CHARACTERS] == comm)
+        and (command is None or command(each.command))
     ]
+
+
+@cache
+def _search(expression: str) -> Callable[[str], object]:
+    """Any user of this host chooses the names and arguments of processes, so they are matched in
+    linear time (S11); only an expression with a word boundary cannot be."""
+    try:
+        return Pattern(expression).search
+    except ValueError:
+        return compile_ere(expression).search

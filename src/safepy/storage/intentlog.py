@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from safepy.core.replica import intent
 from safepy.core.replica.intent import BLOCK_BYTES, Block, Entry, Everything, Recovered
 from safepy.errors import LocalFault
+from safepy.storage.private import create_private
 
 BLOCKS = 1024
 
@@ -172,8 +173,7 @@ class IntentLog:
         suspects = (Everything(intent.ALL_TREES),)
         first = Block(secrets.token_bytes(16), intent.MARKS, 1, 1, 0, 0, suspects)
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(temporary, flags, 0o600)
+        fd = create_private(temporary)
         try:
             _write_whole(fd, bytes(self._blocks * BLOCK_BYTES), 0)
             _write_whole(fd, intent.encode(first), BLOCK_BYTES)

@@ -14,6 +14,7 @@ import os
 import msgspec
 
 from safepy.errors import LocalFault
+from safepy.storage.private import private_opener
 
 #: Invisible and not writable through the mount, as every name that begins like it (S10).
 ATTRIBUTE = "trusted.safekit"
@@ -37,7 +38,7 @@ def own_id(path: str, fresh: str) -> str:
     temporary = f"{path}.new"
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        with open(temporary, "w", encoding="ascii") as file:
+        with open(temporary, "w", encoding="ascii", opener=private_opener) as file:
             file.write(fresh + "\n")
             file.flush()
             os.fsync(file.fileno())

@@ -17,6 +17,7 @@ import msgspec
 
 from safepy.errors import LocalFault
 from safepy.model import Record
+from safepy.storage.private import create_private
 
 SLOT_BYTES = 4096
 _MAGIC = b"SFKRECRD"
@@ -98,10 +99,9 @@ class RecordFile:
         """Both slots appear at once, written through (dependencies 2.6), by rename."""
         folder = os.path.dirname(self.path)
         temporary = f"{self.path}.new"
-        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             os.makedirs(folder, mode=0o700, exist_ok=True)
-            fd = os.open(temporary, flags, 0o600)
+            fd = create_private(temporary)
             try:
                 _write_whole(fd, _pack(1, payload) + bytes(SLOT_BYTES), 0)
                 os.fsync(fd)

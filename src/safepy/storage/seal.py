@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 from safepy.errors import LocalFault
 from safepy.storage import syscalls
+from safepy.storage.private import private_opener
 from safepy.storage.statefile import sync_folder
 
 _MAGIC = b"SFKSEAL1"
@@ -48,7 +49,7 @@ def write(path: str, root_fds: Sequence[int], stop: Callable[[], bool]) -> bool:
     Raises LocalFault or OSError."""
     temporary = f"{path}.new"
     check = zlib.crc32(_MAGIC)
-    with open(temporary, "wb", opener=_private) as file:
+    with open(temporary, "wb", opener=private_opener) as file:
         file.write(_MAGIC)
         for tree, root_fd in enumerate(root_fds):
             for _, inode, entries in _walk(root_fd):
@@ -153,7 +154,3 @@ def _read(file: BinaryIO, trees: int) -> dict[tuple[int, int], bytes] | None:
         packed = file.read(count * _HASH_BYTES)
         check = zlib.crc32(header + packed, check)
         sealed[tree, inode] = packed
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

@@ -8,6 +8,7 @@ from typing import TypeVar
 import msgspec
 
 from safepy.errors import LocalFault
+from safepy.storage.private import private_opener
 
 T = TypeVar("T")
 
@@ -43,7 +44,7 @@ def save(path: str, content: msgspec.Struct | bytes) -> None:
     data = content if isinstance(content, bytes) else msgspec.msgpack.encode(content)
     temporary = f"{path}.new"
     try:
-        with open(temporary, "wb", opener=_private) as file:
+        with open(temporary, "wb", opener=private_opener) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -62,7 +63,7 @@ def load(path: str, kind: type[T]) -> T | None:
         return None
     except OSError as error:
         raise _fault(path, "cannot be read", error) from error
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise LocalFault(f"the state file {path} is damaged: {error}") from error
 
 
@@ -84,10 +85,6 @@ def sync_folder(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def _fault(path: str, what: str, error: OSError) -> LocalFault:

@@ -13,7 +13,10 @@ from collections.abc import Callable
 
 MAX_PATTERN_CHARACTERS = 1024
 MAX_STATES = 4096
-_TABLE_MAX = 4096
+#: Of the construction: parts that match nothing make no states, but take time when repeated.
+MAX_STEPS = 64 * MAX_STATES
+#: States in all sets that are remembered; a name chosen with care makes as many as it can.
+_TABLE_STATES_MAX = 256 * MAX_STATES
 
 _CLASSES = {
     "alnum": "A-Za-z0-9",
@@ -43,10 +46,12 @@ class Pattern:
             node = _Parser(text).parse()
             #: (kind, test, next states)
             self._states: list[tuple[int, _Test | None, tuple[int, ...]]] = []
+            self._steps = 0
             self._start = self._build(node, self._add(_MATCH))
         except RecursionError as error:
             raise ValueError("nested too deeply") from error
         self._table: dict[tuple[frozenset[int], str], frozenset[int]] = {}
+        self._table_states = 0
         self._match = 0
         self._first = self._closure({self._start}, at_begin=True)
         self._again = frozenset({self._start})
@@ -60,9 +65,11 @@ class Pattern:
                 return True
             following = table.get((current, sign))
             if following is None:
-                if len(table) >= _TABLE_MAX:
+                if self._table_states >= _TABLE_STATES_MAX:
                     table.clear()
+                    self._table_states = 0
                 following = table[current, sign] = self._step(current, sign)
+                self._table_states += 1 + len(following)
             current = following
         return self._match in current or self._match in self._closure(
             current, at_begin=not text, at_end=True
@@ -97,6 +104,9 @@ class Pattern:
 
     def _build(self, node: _Node, then: int) -> int:
         """The state at which `node` begins, going on with `then`."""
+        self._steps += 1
+        if self._steps > MAX_STEPS:
+            raise ValueError("repeats too much")
         kind, value = node
         match kind:
             case "char":
