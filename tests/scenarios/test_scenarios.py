@@ -4,20 +4,25 @@ it protects; above `----` stands what happens, below it what the two nodes log a
 Verbs: with KEY=VALUE.. | pair | ACTION NODE (start, prim, second, stop, swap, restart,
 stopstart) | detect NODE ACTION | power off|on NODE | kill daemon|worker NODE | freeze|awake NODE |
 cut|join LANE|all | failover on|off NODE | until NODE STATE STATUS | status NODE | run SECONDS |
-equal
+equal | witness lost NODE|all | witness back | ACTION fullsync NODE | primforce NODE |
+secondforce DATE NODE | rfssync full NODE | rfssync external ROLE UID NODE | syncat NODE (the date
+has come) | backup|restore NODE (the whole disk, with the records) | fails SCRIPT NODE
 """
 
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 from cluster import NAMES, Cluster
+from disk import Disk
 
 from safepy.core import events as e
+from safepy.core.arbitration import Arbiter, Arbitration
 from safepy.core.status import snapshot
-from safepy.model import State, Status
+from safepy.model import State, Status, SyncPolicy
 
 FOLDER = Path(__file__).parent
 STORIES = sorted(FOLDER.glob("*.txt"))
@@ -27,8 +32,15 @@ UNTIL_S = 60.0
 
 def _cluster(options: dict[str, str]) -> Cluster:
     params: dict[str, object] = {"defaultprim": options.get("defaultprim", "alone")}
+    if "arbiter" in options:
+        required = tuple(Arbiter(name) for name in options["arbiter"].split("+"))
+        params["arbitration"] = Arbitration(required, guarded="n2", watchdog_s=3.0)
     if options.get("failover") == "off":
         params["failover"] = False
+    if "syncdelta" in options:
+        params["syncdelta_s"] = float(options["syncdelta"])
+    for switch in ("syncat", "callbacks"):
+        params[switch] = options.get(switch) == "on"
     lanes = ("default", "flow") if options.get("lanes") == "2" else ("default",)
     cluster = Cluster(0, lanes=lanes, write_every_s=0.5, **params)
     for node in cluster.nodes.values():
@@ -39,6 +51,8 @@ def _cluster(options: dict[str, str]) -> Cluster:
     cluster.network.stream_delay_s = (0.001, 0.001)
     cluster.network.stream_notice_s = (0.05, 0.05)
     cluster.sync_s = (1.0, 1.0)
+    cluster.arbiters.delay_s = (0.01, 0.01)
+    cluster.commit_s, cluster.flush_s, cluster.checkpoint_s = (0.001,) * 2, (0.01,) * 2, 5.0
     return cluster
 
 
@@ -52,6 +66,7 @@ class Story:
             options = dict(word.split("=") for word in self.lines.pop(0).split()[1:])
         self.cluster = _cluster(options)
         self.began = 0.0
+        self.backups: dict[str, Disk] = {}
 
     def play(self) -> str:
         for line in self.lines:
@@ -69,6 +84,27 @@ class Story:
                 self.began = cluster.clock.now
             case [action, node] if action in ACTIONS:
                 cluster.act(node, action)
+            case [action, "fullsync", node] if action in ACTIONS:
+                cluster.nodes[node].happen(e.ActionRequested(action, "root", fullsync=True))
+            case ["primforce", node]:
+                cluster.act(node, "primforce")
+            case ["secondforce", date, node]:
+                since = datetime.fromisoformat(date).timestamp()
+                cluster.nodes[node].happen(e.ActionRequested("secondforce", "root", since=since))
+            case ["rfssync", "full", node]:
+                policy = SyncPolicy("full", why="rfssync full")
+                cluster.nodes[node].happen(e.PolicySet(policy))
+            case ["rfssync", "external", role, uid, node]:
+                cluster.nodes[node].happen(e.PolicySet(SyncPolicy("external", role, uid)))
+            case ["syncat", node]:
+                cluster.nodes[node].happen(e.SyncDue(True))
+            case ["backup", node]:
+                self.backups[node] = cluster.nodes[node].disk.snapshot()
+            case ["restore", node]:
+                cluster.nodes[node].disk = self.backups[node]
+                cluster.checks.put_back(cluster.nodes[node])
+            case ["fails", script, node]:
+                cluster.nodes[node].failing.add(script)
             case ["detect", node, action]:
                 cluster.act(node, action, who="errd", identity="errd")
             case ["power", "off", node]:
@@ -94,6 +130,12 @@ class Story:
                 cluster.network.stream_cut = False
             case ["join", lane]:
                 cluster.network.lanes[lane].cut.clear()
+            case ["witness", "lost", "all"]:
+                cluster.arbiters.witness_cut.update(NAMES)
+            case ["witness", "lost", node]:
+                cluster.arbiters.witness_cut.add(node)
+            case ["witness", "back"]:
+                cluster.arbiters.witness_cut.clear()
             case ["failover", on, node]:
                 cluster.nodes[node].happen(e.FailoverSet(on == "on"))
             case ["until", node, state, status]:

@@ -261,6 +261,12 @@ class Checks(MarkChecks):
         first, second = (node.disk.tree for node in self.cluster.nodes.values())
         self._diverge({n for n in self.owed if n not in first or n not in second})
 
+    def put_back(self, node: Node) -> None:
+        """Somebody gave this node an older disk: no rule of ours can make it the newest. What it
+        lacks must be found on the other node, or kept aside."""
+        self.newest_gen = ""
+        self._diverge({n for n in self.owed if n not in node.disk.tree})
+
     def _diverge(self, numbers: set[int]) -> None:
         for number in numbers:
             self.diverged[number] = self.owed.pop(number)

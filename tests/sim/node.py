@@ -59,6 +59,7 @@ class Node:
         self.save_s = (0.001, 0.01)
         self.script_s = (0.005, 0.3)
         self.hanging: set[str] = set()
+        self.failing: set[str] = set()
         self.backlog: list[Callable[[], None]] = []
         self.state: ModuleState | None = None
         self.worker: Worker | None = None
@@ -207,7 +208,7 @@ class Node:
         if command.name.startswith("start_"):
             self.cluster.checks.application_starts(self)
         duration = self.cluster.rng.uniform(*self.script_s)
-        ok = True
+        ok = command.name not in self.failing
         if command.name in self.hanging:
             if command.timeout_s is None:
                 return

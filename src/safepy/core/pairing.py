@@ -282,7 +282,8 @@ def _allow_follower(t: Turn) -> bool:
     if s.allowed == order:
         return False
     s.allowed = order
-    if choice.abnormal:
+    if choice.abnormal and s.told_abnormal != s.links.peer_session:
+        s.told_abnormal = s.links.peer_session
         t.announce(Level.EVENT, syncmode.ABNORMAL, "reintegre")
         t.announce(Level.EVENT, syncmode.ABNORMAL_NEXT, "reintegre")
     reason = f"{choice.reason} ({choice.row})"

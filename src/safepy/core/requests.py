@@ -102,6 +102,7 @@ def start(t: Turn, wish: str) -> bool:
         return False
     s.wish = wish
     s.fault = ""
+    s.sync_due = False
     s.record_broken = False
     s.loop_stop = False
     s.synced = s.following = s.handing_over = s.unapplied = False

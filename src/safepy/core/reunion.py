@@ -11,7 +11,8 @@ from safepy.model import Active, Disk, PeerView, Record, State
 
 from .records import put_back
 
-PUT_BACK_THERE = "the other node was put back to an older state"
+PUT_BACK = "was put back to an older state"
+PUT_BACK_THERE = f"the other node {PUT_BACK}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def reunion(
     to an older state is never the source without an operator (F50)."""
     found = _by_table(record, lost_volatile, peer, defaultprim)
     if found.source is True and put_back(record, peer.record):
-        return Reunion("D10", None, "this node was put back to an older state", keep_aside=True)
+        return Reunion("D10", None, f"this node {PUT_BACK}", keep_aside=True)
     if found.source is False and put_back(peer.record, record):
         return Reunion("D10", None, PUT_BACK_THERE, keep_aside=True)
     return found

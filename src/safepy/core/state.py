@@ -287,5 +287,6 @@ class ModuleState:
     told_split: bool = False
     told_resync: str = ""
     told_sync: tuple[str, str] = ("", "")
+    told_abnormal: str = ""
     told_resources: tuple[tuple[str, str], ...] = ()
     told_shown: tuple[object, ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from safepy.model import Disk, Snapshot, State
 
-from . import election, links, permission, syncmode
+from . import election, links, permission, reunion, syncmode
 from .arbitration import OUTSIDE, heuristic, sentence
 from .state import FROZEN, Link, ModuleState, Phase
 from .turn import status_of
@@ -84,6 +84,8 @@ def _waiting_for(state: ModuleState) -> str:
 
 def _blocked_until(state: ModuleState) -> str:
     peer = state.params.peer
+    if reunion.PUT_BACK in state.blocked:
+        return "an operator to say which of the two nodes has the right data"
     if state.blocked not in _DATA_BEHIND:
         return state.blocked
     if _heard_started(state):
