@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 #: Between two questions, when the last one was refused or not answered.
 ASK_AGAIN_S = 1.0
+_SILENT = {
+    Arbiter.WITNESS: "the witness does not answer",
+    Arbiter.FENCE: "the fencing agent has not confirmed that the other node is off",
+    Arbiter.PING: "the witness address does not answer a ping here",
+}
 
 
 def want(s: ModuleState) -> int:
@@ -98,13 +103,14 @@ def refusal(s: ModuleState) -> str:
 
 
 def pursue(t: Turn, arbiters: tuple[Arbiter, ...]) -> bool:
-    """Ask the next one that has not agreed, unless a question is open or was refused just now."""
+    """Ask the next one that has not agreed, unless a question is open or was refused just now, or
+    the witness has given this number to the other node: it never takes that back."""
     s = t.s
     if s.inquiry is None:
         s.inquiry = Inquiry(want(s), since=t.now)
     inquiry = s.inquiry
     arbiter = next((a for a in arbiters if a not in inquiry.granted), None)
-    if arbiter is None or inquiry.step or t.now < inquiry.ask_at:
+    if arbiter is None or inquiry.step or inquiry.final or t.now < inquiry.ask_at:
         return False
     if arbiter is Arbiter.WATCHDOG:
         return _watchdog(t, inquiry)
@@ -156,7 +162,7 @@ def answered(t: Turn, event: StepDone | WitnessAnswered) -> bool:
     else:
         # The witness's yes has words of its own; a step that merely ended is none.
         yes = event.ok and inquiry.asked is not Arbiter.WITNESS
-        why, final = f"no answer of the arbiter {inquiry.asked}: {event.detail}", False
+        why, final = f"{_SILENT[inquiry.asked]}: {event.detail}", False
     if yes:
         s.inquiry = _yes(inquiry, inquiry.asked)
     else:
