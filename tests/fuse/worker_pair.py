@@ -30,6 +30,7 @@ class HandledWorker:
         self.door = self.folder / "doors" / "0"
         self.public.mkdir(parents=True, exist_ok=True)
         self.reports: list[Report] = []
+        self.closed = False
         self._step = 0
         mounts.open_door(str(self.public), str(self.door))
         mounts.cover(str(self.public))
@@ -110,11 +111,25 @@ class HandledWorker:
         deadline_s = time.clock_gettime(time.CLOCK_BOOTTIME) + for_s
         self.send(messages.OpenGate(epoch, mode, deadline_s))
 
+    @property
+    def beneath(self) -> Path:
+        """The real directory, whatever is mounted over it."""
+        return self.door
+
+    def exit(self) -> None:
+        """End in order; then the directory is uncovered, as it is while a module is stopped."""
+        self.step(lambda number: messages.Exit(step_id=number))
+        self.process.wait(10)
+        self.close()
+
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
     def close(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
         self.sock.close()
         try:
             self.process.wait(5)
@@ -190,6 +205,7 @@ def join(primary: HandledWorker, secondary: HandledWorker, epoch: int) -> int:
     secondary.wait(lambda r: isinstance(r, messages.Joined))
     primary.wait(lambda r: isinstance(r, messages.Joined))
     primary.open_gate("prim", epoch + 1)
+    primary.reports = [r for r in primary.reports if not isinstance(r, messages.SyncChosen)]
     return epoch + 1
 
 

@@ -93,6 +93,8 @@ class Intent:
         self._exempt: list[set[int]] = [set() for _ in trees]
         #: What of this node's files may differ, kept up to date: a comparison may read it.
         self.suspects: list[Suspects] = []
+        #: What others than this run's operations may have changed (`suspect`), and no more.
+        self.found = [Suspects() for _ in trees]
         self._tell_suspects()
         parts = self._parts()
         self._queue(lambda: log.rewrite(parts), self._opened)
@@ -244,6 +246,7 @@ class Intent:
         self.everything = False
         self._previous = None
         self._old = []
+        self.found = [Suspects() for _ in self._trees]
         self._next_window()
         self._tell_suspects()
         log, window, entries = self._log, self.window, self._new_since()
@@ -256,7 +259,9 @@ class Intent:
         fresh = [entry for entry in entries if entry not in known]
         self._old += fresh
         for entry in fresh:
-            self._tell(entry)
+            self._tell(entry, self.suspects)
+        for entry in entries:
+            self._tell(entry, self.found)
 
         def suspected() -> None:
             self._settle_everything()
@@ -310,8 +315,8 @@ class Intent:
         parts.append((self.window, now))
         return parts
 
-    def _tell(self, entry: Entry) -> None:
-        suspects = self.suspects
+    @staticmethod
+    def _tell(entry: Entry, suspects: list[Suspects]) -> None:
         if entry.tree != ALL_TREES:
             suspects = suspects[entry.tree : entry.tree + 1]
         for each in suspects:
@@ -346,7 +351,7 @@ class Intent:
             elif self._previous is not None:  # another window began meanwhile
                 self._previous.absorb(batch)
             for entry in entries:
-                self._tell(entry)
+                self._tell(entry, self.suspects)
             if self._alone:
                 self._coarsen()
             self._on_durable()
@@ -360,7 +365,7 @@ class Intent:
         if not marks.coarsen(ALONE_FILES, ALONE_EXTENTS // 2):
             self._old.append(Everything(ALL_TREES))
             self._marks = Touches()
-            self._tell(Everything(ALL_TREES))
+            self._tell(Everything(ALL_TREES), self.suspects)
         log, parts = self._log, self._parts()
         self._queue(lambda: log.rewrite(parts), self._settle_everything)
 

@@ -25,6 +25,8 @@ _HANDLE_SHIFT = 63 - _ZONE_SHIFT
 #: Zones known to be marked; beyond that all are looked at again.
 HOT_MAX = 200_000
 
+OVERFLOWED = "too much has changed to know it name by name"
+
 #: To be called when the operation has succeeded.
 Then = Callable[[], None]
 
@@ -108,12 +110,17 @@ class Keeper:
 
     # -- told by the worker -----------------------------------------------------------------------
 
-    @property
-    def suspects(self) -> list[Suspects]:
-        """Content of this node that may differ though nothing shows it."""
+    def suspects(self, zones_only: bool) -> list[Suspects]:
+        """Content of this node that may differ though nothing shows it; kept up to date.
+        `zones_only`: the marks by path tell of all but what was found (`suspect`)."""
         if self.intent is None:
             return [Suspects(everything=True) for _ in self._trees]
-        return self.intent.suspects
+        return self.intent.found if zones_only else self.intent.suspects
+
+    @property
+    def incomplete(self) -> str:
+        """Why the marks by path do not tell everything; "" if they do."""
+        return self.paths.incomplete or (OVERFLOWED if self.paths.overflowed else "")
 
     @property
     def suspect_everything_because(self) -> str:

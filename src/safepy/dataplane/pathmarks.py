@@ -32,6 +32,12 @@ class PathMarks:
     def __bool__(self) -> bool:
         return any(map(bool, self._current))
 
+    @property
+    def overflowed(self) -> bool:
+        """A bound was reached: names are walked, and content is known to the intent log alone."""
+        every = (*self._current, *self._previous, *self._taken)
+        return any(marks.overflowed for marks in every)
+
     def add(self, tree: int, kind: str, path: bytes, offset: int = 0, length: int = 0) -> None:
         """`kind` as in `touched.Mark`."""
         marks = self._current[tree]
@@ -69,7 +75,7 @@ class PathMarks:
     def rotate(self) -> None:
         """A checkpoint begins."""
         for index, marks in enumerate(self._current):
-            self._previous[index].put_back(marks.take())
+            self._previous[index].absorb(marks)
 
     def drop_previous(self) -> None:
         """The checkpoint is recorded: both nodes have what was marked before it (I6)."""
@@ -79,7 +85,7 @@ class PathMarks:
     def go_alone(self) -> None:
         """The peer was left behind: no checkpoint ends a window any more."""
         for index, marks in enumerate(self._previous):
-            self._current[index].put_back(marks.take())
+            self._current[index].absorb(marks)
 
     def reset(self) -> None:
         """The peer has adopted and both flushed (I8, I11, I12): nothing differs."""
@@ -91,15 +97,15 @@ class PathMarks:
 
     def take(self) -> list[dict[bytes, Mark]]:
         """What is marked now, for a round; kept until `reset`, in case the attempt fails."""
-        taken = [marks.take() for marks in self._current]
-        for index, marks in enumerate(taken):
-            self._taken[index].put_back(marks)
+        taken = [marks.marks() for marks in self._current]
+        for index, marks in enumerate(self._current):
+            self._taken[index].absorb(marks)
         return taken
 
     def put_back(self) -> None:
         """The attempt failed: everything it took is to be compared again."""
         for index, marks in enumerate(self._taken):
-            self._current[index].put_back(marks.take())
+            self._current[index].absorb(marks)
 
     def demand(self, mark: Mark) -> None:
         """`FULL` or `WALK` for every directory as a whole."""

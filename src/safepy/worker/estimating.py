@@ -18,13 +18,14 @@ def begin(context: Context, keeper: Keeper, order: messages.Estimate) -> None:
     thread, while they change."""
 
     def known() -> None:
-        suspect, incomplete = keeper.suspect_everything_because, keeper.paths.incomplete
+        suspect, incomplete = keeper.suspect_everything_because, keeper.incomplete
         mode, reason = choose(SyncMode.ZONES, ALL_MARKED, suspect, incomplete, Offer())
         exclusions = [Exclusion(rules) for rules in context.setup.notreplicated]
+        suspects_of_all = keeper.suspects(mode is SyncMode.ZONES)
         kept = [
             Kept(root_fd, marks, suspects, exclusion)
             for root_fd, marks, suspects, exclusion in zip(
-                context.door_fds, keeper.paths.saved(), keeper.suspects, exclusions, strict=True
+                context.door_fds, keeper.paths.saved(), suspects_of_all, exclusions, strict=True
             )
         ]
         found: list[Estimate] = []

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from safepy.core.replica.exclusion import Exclusion
 from safepy.core.replica.marks import FULL, WALK, Mark
+from safepy.core.replica.suspects import Suspects
 from safepy.dataplane.keeper import Keeper
 from safepy.dataplane.primary import Primary
 from safepy.dataplane.resync.scope import Scope
@@ -90,6 +91,7 @@ class Synchronisation:
         self._told = ProgressLog(partial(context.log, "reintegre"), loop.now_s)
         self._offer = Offer()
         self._self_known = False
+        self._suspects: list[Suspects] = []
         self._mode, self._reason = SyncMode(order.mode), order.reason
         self._streams: list[BlockingStream] = []
         self._source: Source | None = None
@@ -168,15 +170,16 @@ class Synchronisation:
         keeper, paths = self._keeper, self._keeper.paths
         suspect = keeper.suspect_everything_because
         self._mode, self._reason = choose(
-            self._mode, self._reason, suspect, paths.incomplete, self._offer
+            self._mode, self._reason, suspect, keeper.incomplete, self._offer
         )
+        self._suspects = keeper.suspects(self._mode is SyncMode.ZONES)
         setup, since_s = self._setup, self._order.since
         self._source = Source(
             self._root_fds,
             self._streams,
             self._on_progress,
             acl=setup.acl,
-            suspects=keeper.suspects,
+            suspects=self._suspects,
             scope=Scope([Exclusion(rules) for rules in setup.notreplicated]),
             bytes_s=setup.reiallowedbw_bytes_s,
             newer_than_ns=int(since_s * 1e9) if since_s else None,
@@ -204,6 +207,11 @@ class Synchronisation:
         if self._over:
             return
         self._rounds += 1
+        if self._mode is SyncMode.ZONES and self._keeper.incomplete:
+            # Meanwhile too much has changed: from here on names are walked.
+            self._mode, self._reason = SyncMode.WALK, self._keeper.incomplete
+            for mine, all_of_them in zip(self._suspects, self._keeper.suspects(False), strict=True):
+                mine.absorb(all_of_them)
         marks = self._keeper.take()
         self._measure.round_began(time.monotonic())
         self._in_thread("resync-round", lambda: self._run_round(marks))

@@ -15,7 +15,6 @@ from live_path import LivePath, make_live_path
 from safepy.core.replica.ops import (
     ROOT,
     Bind,
-    Fallocate,
     Forget,
     Fsync,
     Link,
@@ -24,7 +23,6 @@ from safepy.core.replica.ops import (
     Rename,
     SetAttr,
     SetXattr,
-    Symlink,
     Tmpfile,
     Unlink,
     Write,

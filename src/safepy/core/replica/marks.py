@@ -192,6 +192,12 @@ class Marks:
             for start, end in mark.extents:
                 self.add_extent(path, start, end - start)
 
+    def absorb(self, other: Marks) -> None:
+        """Take over all that `other` has; nothing is left there."""
+        overflowed = other.overflowed
+        self.put_back(other.take())
+        self.overflowed = self.overflowed or overflowed
+
     def _clear(self) -> None:
         self._full, self._walk, self._parts = set(), set(), {}
 

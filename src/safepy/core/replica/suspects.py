@@ -72,6 +72,15 @@ class Suspects:
             case _:
                 self.everything = True
 
+    def absorb(self, other: Suspects) -> None:
+        """Whatever `other` suspects is suspect here, too. A comparison may be reading this."""
+        self.everything = self.everything or other.everything
+        for inode, extents in other._extents.items():
+            for start, end in extents:
+                self.add(inode, start, end)
+        for session, counter in other._new_since.items():
+            self.add_new_since(session, counter)
+
     def of(self, inode: int, ident: bytes) -> Extents:
         """What is suspect of this file: byte ranges, `ALL`, or () for nothing."""
         if self.everything:

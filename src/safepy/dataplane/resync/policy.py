@@ -26,7 +26,7 @@ class Policy:
     """
 
     def __init__(self, suspects: Sequence[Suspects] = (), newer_than_ns: int | None = None) -> None:
-        self._suspects = tuple(suspects) if any(suspects) else ()
+        self._suspects = tuple(suspects)  # more may be suspected while it runs
         self._newer_than_ns = newer_than_ns
         self._session = secrets.token_bytes(8)
         self._given = 0
