@@ -39,6 +39,10 @@ def test_the_cover_shows_before_and_after(covered: Served) -> None:
     assert len(mounts.stack(str(covered.directory))) == 1
 
 
+def test_it_says_that_nobody_notes_when_a_file_was_read(served: Served) -> None:
+    assert os.statvfs(served.directory).f_flag & os.ST_NOATIME
+
+
 def test_a_dead_server_protects_the_files_until_it_is_detached(served: Served) -> None:
     (served.directory / "file").write_bytes(b"x")
     assert served.process

@@ -86,6 +86,12 @@ def test_a_removed_directory_that_is_in_use() -> object:
         tried(os.rmdir, "."),
         tried(os.getcwd),
         effect(os.fchmod, fd, 0o700, watch=[fd]),
+        tried(os.setxattr, fd, "user.x", b"1"),
+        tried(os.getxattr, fd, "user.x"),
+        tried(os.listxattr, fd),
+        tried(os.utime, fd, ns=(5, 6)),
+        tried(os.fsync, fd),
+        os.fstat(fd).st_mtime_ns,
     ]
     os.chdir("/")
     return results
