@@ -128,9 +128,8 @@ class AllowFollower:
     """While serving ALONE: accept the peer's worker and bring its tree up to date, looking at
     `mode` at least, because of `reason` (protocol 6).
 
-    `since`: only files modified after this moment (Unix seconds) are copied, whole, and the others
-    are taken as equal (`secondforce -d`; 0: no such wish). Whoever does not know of it does what
-    `mode` says, which is more."""
+    `since`: below a walk only files modified after this moment (Unix seconds) are copied, whole,
+    and the others are taken as equal (`secondforce -d`; 0: no such wish)."""
 
     epoch: int
     keep_aside: bool

@@ -82,9 +82,9 @@ def _wished(source: Record, target: PeerView) -> Choice | None:
         )
     if target.copy_since:
         return Choice(
-            SyncMode.EVERYTHING,
+            SyncMode.WALK,
             "secondforce",
-            "only files modified after the date given with secondforce, by an operator",
+            "of files only those modified after the date that an operator gave",
             since=target.copy_since,
         )
     return None

@@ -55,6 +55,7 @@ class Following:
         self._setup = context.setup
         self.epoch = order.epoch
         self._keep_aside = order.keep_aside
+        self._restored = order.restored
         self._live: SecureStream | None = None
         self._attempt: Dial | None = None
         self._redial: Timer | None = None
@@ -229,6 +230,9 @@ class Following:
             except LocalFault as fault:
                 self._sync_failed(str(fault), False)
                 return
+            if self._restored:
+                # The operator answers for what was done here while the module was stopped.
+                offers = [wire.SyncOffer(True, (), True)]
             for offer in offers:
                 self._send(offer)
             self._open_transfers(stream_id, transfers, keep_aside, suspects)

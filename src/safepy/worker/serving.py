@@ -154,8 +154,10 @@ class Serving:
         The heartbeats may have told of the loss while the stream still seems to live: it goes,
         or its traffic would tell the other node that this one is in sync with it."""
         self.epoch = order.epoch
-        self._joined = self._joining = self._follower_allowed = False
+        self._joined = self._joining = False
         self._join = None
+        # The next follower is allowed anew: how much must be looked at is decided each time.
+        self._allowed = None
         self._end_interruption()
         self._end_sync()
         self._close_live()
@@ -271,8 +273,7 @@ class Serving:
             raise PeerError(f"adoption of epoch {epoch} that was not asked for")
         self.epoch = epoch
         self._joining, self._joined, self._join = False, True, None
-        # The next follower is allowed anew: how much must be looked at is decided each time.
-        self._follower_allowed = False
+        self._allowed = None
         self._end_sync()
         self.gate.change_mode(Gate.PRIM, epoch)
         self.keeper.reset()
