@@ -96,8 +96,9 @@ def evidence(agreed: tuple[Arbiter, ...]) -> str:
 
 
 def sentence(name: str) -> str:
-    """What an evidence says, in words."""
-    return "; ".join(SENTENCES[part] for part in name.split("+"))
+    """What an evidence says, in words. A ping beside sound evidence does no harm."""
+    parts = [part for part in name.split("+") if heuristic(name) or part != "E5"]
+    return "; ".join(SENTENCES[part] for part in parts)
 
 
 def heuristic(name: str) -> bool:

@@ -155,6 +155,15 @@ async def test_a_dead_worker_fails_the_step(stage: Stage) -> None:
     assert await stage.done(1) == [StepDone(4, False, "the worker died: ended by SIGKILL")]
 
 
+async def test_arbiters_are_refused_by_name(stage: Stage) -> None:
+    """The configuration offers none; one that is not there must not look like a slow one."""
+    for command in (commands.AskWitness(1, 7), commands.Fence(2), commands.Ping(3)):
+        stage.executor.perform(command, 0.0)
+    answers = [event for event in await stage.done(3) if isinstance(event, StepDone)]
+    assert [(each.step_id, each.ok) for each in answers] == [(n, False) for n in (1, 2, 3)]
+    assert answers[0].detail == "this version cannot carry out AskWitness"
+
+
 async def test_without_replication_the_steps_of_the_worker_are_true_at_once(stage: Stage) -> None:
     stage.parts.worker = None
     stage.parts.trees = None
