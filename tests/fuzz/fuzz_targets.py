@@ -23,14 +23,16 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from safepy.config import cluster, settings, userconfig
 from safepy.config.archive import BROKEN, members_of_zip
 from safepy.config.ere import compile_ere
-from safepy.core.replica import ops
+from safepy.core.replica import intent, ops
+from safepy.core.replica.patterns import Pattern
 from safepy.dataplane.resync import messages as resync
-from safepy.errors import ConfigError, PackageError, PeerError, RequestRefused
+from safepy.errors import ConfigError, LocalFault, PackageError, PeerError, RequestRefused
 from safepy.fuse import protocol
 from safepy.fuse.opcodes import OPCODES, Opcode
 from safepy.fuse.operations import Filesystem
@@ -39,6 +41,7 @@ from safepy.host.loop import Loop
 from safepy.model import Beat, PeerView, Record, State, Status
 from safepy.net.dialing import Incoming
 from safepy.storage import record as record_file
+from safepy.storage import statefile
 from safepy.storage.backing import Tree
 from safepy.wire import admin, heartbeat, replication
 from safepy.wire.framing import LENGTH, FrameParser, pack_messages, unpack_messages
@@ -239,6 +242,17 @@ LIVE = (
     replication.SyncFlush(1),
     replication.SyncFailed("why" * 400, False),
     replication.Adopt(3, "g", "b", ((1, "x"),)),
+    replication.Resume(5),
+    replication.SyncAgain(5, 0, ops.Fsync(1, False)),
+    replication.SyncOffer(True, ((0, b"d/e"),), True, "why"),
+    replication.Inspect(1, 0, b"d", ((b"f", 0, 9), (b".", 0, 0)), 7),
+    replication.Inspected(1, ((b"a" * 16, b""),), "failed"),
+    replication.MoreNames(1, 0, b"d", b"a", b"", (b"f",)),
+    replication.MoreNamesAre(1, (b"g",)),
+    replication.VerifyTold(1, 2, ((0, b"d/f", "content"),), True, "why"),
+    replication.Owed(((0, b"d"),)),
+    replication.ReadAt(1, 0, 2, 0, 4096),
+    replication.ReadDone(1, 5, b""),
     replication.SyncProgress("round 1", 3, 9, 1 << 40, 1 << 41, 12, 1, 2.5e6, None),
 )
 
@@ -444,8 +458,6 @@ def _record_slot(data: bytes) -> None:
 
 
 def _slot() -> bytes:
-    import msgspec
-
     return record_file._pack(3, msgspec.json.encode(BEAT.view.record))
 
 
@@ -476,11 +488,34 @@ def _package() -> bytes:
     return file.getvalue()
 
 
+def _intent_block(data: bytes) -> None:
+    """As found on a disk, and with a right checksum over it."""
+    body = data[: intent.BLOCK_BYTES - 4].ljust(intent.BLOCK_BYTES - 4, b"\0")
+    found = [intent.decode(data), intent.decode(body + struct.pack(">I", zlib.crc32(body)))]
+    intent.recover(block for block in found if block is not None)
+
+
+def _state_file(data: bytes) -> None:
+    path = _fuse_place().parent / f"{_fuse_place().name}.state"
+    path.write_bytes(data)
+    for kind in (statefile.SavedMarks, statefile.Findings):
+        try:
+            statefile.load(str(path), kind)
+        except LocalFault:
+            continue
+    path.unlink()
+
+
 def _pattern(data: bytes) -> None:
-    try:
-        compile_ere(data.decode("latin-1"))
-    except ValueError:
-        return
+    """Both engines; the linear one also searches."""
+    text = data.decode("latin-1")
+    for compile_ in (compile_ere, Pattern):
+        try:
+            compiled = compile_(text)
+        except ValueError:
+            continue
+        if isinstance(compiled, Pattern):
+            compiled.search(text * 3)
 
 
 USERCONFIG = b"""<!DOCTYPE safe>
@@ -536,6 +571,13 @@ def _targets() -> Iterator[Target]:
     yield Target("fuse", _fuse_request, tuple(_fuse_seeds()), kernel)
     header = protocol.HEADER.pack(42, 1, 7, 1, 0, 0, 0, 0, 0) + b"f\0"
     yield Target("fuse_header", _fuse_header, (header,), kernel)
+    block = intent.Block(bytes(16), 1, 3, 2, 1, 1, (intent.Touched(0, 7, 1, 2),))
+    state = ("safepy.storage.", "safepy.core.replica.")
+    yield Target("intent", _intent_block, (intent.encode(block),), state)
+    marks = statefile.SavedMarks(3, [[(b"d/f", False, True, ((0, 131072),))]], "why")
+    findings = statefile.Findings("why", "", [(0, b"d")], [(0, 7)])
+    saved = tuple(map(msgspec.msgpack.encode, (marks, findings)))
+    yield Target("state_file", _state_file, saved, state)
     yield Target("record", _record_slot, (_slot(),), ("safepy.storage.record",))
     config = ("safepy.config.",)
     parsers: dict[str, tuple[Callable[[bytes], object], bytes]] = {

@@ -408,7 +408,7 @@ words: st.SearchStrategy[Any] = st.sampled_from(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.booleans(), st.lists(words, max_size=15))
 def test_s7_a_follower_survives_any_order_of_words(adopted: bool, said: list[Any]) -> None:
     with hostile_place() as place, follower_of(place) as made:
@@ -419,7 +419,7 @@ def test_s7_a_follower_survives_any_order_of_words(adopted: bool, said: list[Any
         place.assert_untouched()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.booleans(), st.lists(words, max_size=15))
 def test_s7_a_primary_survives_any_order_of_words(joined: bool, said: list[Any]) -> None:
     with hostile_place() as place:

@@ -384,7 +384,7 @@ operations: st.SearchStrategy[Op] = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(operations, max_size=12))
 def test_s8_whatever_a_peer_says_stays_inside_the_tree(said: list[Op]) -> None:
     with hostile_place() as place:

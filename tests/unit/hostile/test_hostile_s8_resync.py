@@ -442,7 +442,7 @@ def test_s7_a_lying_target_ends_its_own_stream_and_nothing_else(lie: object) -> 
         place.assert_untouched()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(
         st.one_of(
