@@ -16,7 +16,6 @@ from safepy.dataplane.syncing import Syncer
 from safepy.host.loop import Loop
 from safepy.storage.backing import Tree
 
-
 #: Fsyncs under way: far above what the window of an honest primary lets it send.
 SYNCS_MAX = 4096
 
