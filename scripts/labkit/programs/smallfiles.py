@@ -1,4 +1,4 @@
-"""Create small files for some seconds; print how many a second.
+"""Create small files for some seconds, then unlink them; print how many a second of each.
 
 Usage: smallfiles.py DIRECTORY SECONDS
 """
@@ -20,7 +20,11 @@ def main(directory: str, seconds: str) -> int:
         os.write(file, content)
         os.close(file)
         made += 1
-    print(made / (time.monotonic() - begun))
+    created_s = time.monotonic() - begun
+    begun = time.monotonic()
+    for number in range(made):
+        os.unlink(f"{directory}/{number}")
+    print(made / created_s, made / (time.monotonic() - begun))
     return 0
 
 
