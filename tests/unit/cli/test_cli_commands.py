@@ -187,6 +187,20 @@ def test_state_shows_the_progress(run: Any, daemon: FakeManager) -> None:
         "compare: 120 of 20000 files, 3.0 MiB of 5.0 GiB compared, 1.0 MiB copied,"
         " 2.4 MiB/s, about 1 h 2 min left" in text
     )
+    assert "compares" not in text
+
+
+def test_state_tells_how_much_is_compared_and_why(run: Any, daemon: FakeManager) -> None:
+    from dataclasses import replace
+
+    assert SYNCHRONISING.progress is not None
+    progress = replace(SYNCHRONISING.progress, mode="walk", reason="n2 crashed as primary")
+    daemon.states["demo"] = [replace(SYNCHRONISING, progress=progress)]
+    text = run("state", "-m", "demo").stdout
+    wanted = "names and attributes of all, content where they ask for it: n2 crashed as primary"
+    assert f"compares     {wanted}" in text
+    shown = json.loads(run("state", "-m", "demo", "-o", "json").stdout)["progress"]
+    assert (shown["mode"], shown["reason"]) == ("walk", "n2 crashed as primary")
 
 
 def test_state_v_adds_lanes_record_and_dated_resources(run: Any, daemon: FakeManager) -> None:

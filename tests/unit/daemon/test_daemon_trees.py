@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,14 +34,18 @@ def real(trees: Trees) -> Path:
     return Path(trees.trees[0].directory)
 
 
-def writer(path: Path, then: str = "time.sleep(600)") -> "subprocess.Popen[str]":
+@contextmanager
+def writer(path: Path, then: str = "time.sleep(600)") -> Iterator["subprocess.Popen[str]"]:
     code = f"import sys, time\nf = open(sys.argv[1], 'r+b')\nprint('', flush=True)\n{then}"
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
-    return process
+    ) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            yield process
+        finally:
+            process.kill()
 
 
 def test_what_tocheck_names_must_be_there(trees: Trees) -> None:
@@ -67,7 +72,6 @@ def test_who_can_write_behind_our_back_is_named(trees: Trees) -> None:
         trees.cover(marked=False)
         with pytest.raises(LocalFault) as caught:
             trees.check_open_files(limit_s=0.0)
-        process.kill()
     name = f"(pid {process.pid}) has {real(trees)}/sub/file open for writing"
     assert name in caught.value.message
     assert "would not be replicated" in caught.value.message
@@ -84,7 +88,9 @@ def test_who_is_just_ending_is_waited_for(trees: Trees) -> None:
 def test_who_only_reads_is_told(trees: Trees) -> None:
     (real(trees) / "PG_VERSION").touch()
     with subprocess.Popen(["sleep", "600"], cwd=real(trees) / "sub") as process:
-        trees.cover(marked=False)
-        (text,) = trees.check_open_files()
-        process.kill()
+        try:
+            trees.cover(marked=False)
+            (text,) = trees.check_open_files()
+        finally:
+            process.kill()
     assert f"sleep (pid {process.pid}) works in {real(trees)}/sub" in text
