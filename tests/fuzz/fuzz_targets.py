@@ -265,12 +265,17 @@ REQUESTS = (
         0, (), (resync.FileData(b"f", ((0, b"data"), (9, b"")), ((131072, 131073),), ENTRY),)
     ),
     resync.Attributes(0, (((b"d",), ENTRY),)),
+    resync.Begin(7),
+    resync.Summarise(0, ((b"d",), ()), True),
+    resync.Listing(0, (), (ENTRY,), holders=((b"d", b"old"),)),
     resync.Barrier(True),
     resync.End(),
 )
 ANSWERS = (
     resync.Wanted((resync.Want(0, -1), resync.Want(1, 70, True, True, bytes(16)))),
     resync.Digests(bytes(32)),
+    resync.Summaries((None, ((b"f", bytes(16)),), ())),
+    resync.Wanted((resync.Want(0, -1, holder=(b"d", b"old"), extents=((0, 9),)),)),
     resync.Passed(((0, (b"d", b"e")),)),
     resync.Failed("disk\x00full", True),
     resync.Busy(),
