@@ -169,7 +169,7 @@ async def test_s5_s26_what_is_not_the_other_nodes_never_reaches_the_loop(ends: E
             ends.tell(b"noise")
     ends.genuine(2)
     await until(lambda: len(ends.believed) == 1)
-    assert ends.lane.counters.received == 1
+    assert ends.lane.counters.received == 1 and ends.lane.counters.foreign == 0
     assert ends.lane.dropped_early == 4000
     assert ends.beats.dropped() == (
         ("default: from elsewhere, no heartbeat, or too many", ends.lane.dropped_early),
