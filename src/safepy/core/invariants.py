@@ -17,6 +17,7 @@ def check(s: ModuleState) -> None:
     _leads_only_with_good_data(s)
     _second_is_in_sync_only_while_following(s)
     _plan_belongs_to_the_state(s)
+    _checkpoints_belong_to_a_pair(s)
 
 
 def _epochs_do_not_go_back(s: ModuleState) -> None:
@@ -57,3 +58,10 @@ def _plan_belongs_to_the_state(s: ModuleState) -> None:
         assert not s.serving
     if s.running:
         assert s.plan, "a step runs that belongs to no plan"
+
+
+def _checkpoints_belong_to_a_pair(s: ModuleState) -> None:
+    assert s.wanted.checkpoint <= s.wanted.checkpoint_started, "completed before it began (I6)"
+    if s.checkpoint is not None:
+        paired = s.link is Link.PAIRED if s.serving else s.synced
+        assert paired, "a checkpoint is under way without a pair"
