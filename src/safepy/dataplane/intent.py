@@ -75,7 +75,7 @@ class Intent:
         self._thread = OneThread(loop, "intent-log", self._fault, self._submit)
         self._submit_posted = False
         self.failed = False
-        self._begun = False
+        self._begun = self._ends = False
         #: Serving without a peer: no checkpoint ends the window, so it coarsens instead.
         self._alone = True
         #: An operation waits for room in the window.
@@ -273,23 +273,26 @@ class Intent:
         """Once that is durable, no further mark is needed."""
         self.everything = Everything(ALL_TREES) in self._old
 
+    def stop(self) -> None:
+        """Nothing is ready any more; what is being written still is. `end` or `join` follows."""
+        self._ends, self._begun = self._begun and not self.failed, False
+        self._thread.stop()
+
     def end(self, equal: bool, save: Callable[[int], None]) -> None:
-        """The run ends in order, everything is flushed. `save(number)` keeps the path marks: they
-        count if the log's newest block has this number. `equal`: the peer has everything, so no
-        mark counts. Blocks; raises LocalFault; then this is closed."""
-        begun, self._begun = self._begun, False
-        self._thread.close()
-        if self.failed or not begun:
+        """After `stop`, in any thread: the run ends in order, everything is flushed.
+        `save(number)` keeps the path marks: they count if the log's newest block has this number.
+        `equal`: the peer has everything, so no mark counts. Raises LocalFault."""
+        self._thread.join()
+        if not self._ends:
             return
         if equal:
             self._log.reset(self.window + 1, ())
         save(self._log.next_sequence)
         self._log.end(self.window + 1)
 
-    def close(self) -> None:
-        """Waits for what is being written; nothing more is."""
-        self._begun = False
-        self._thread.close()
+    def join(self) -> None:
+        """After `stop`, in any thread: wait for what is being written."""
+        self._thread.join()
 
     def _next_window(self) -> None:
         self.window += 1

@@ -39,10 +39,13 @@ class OneThread:
             self._jobs.append((work, then))
             self._next()
 
-    def close(self) -> None:
-        """Wait for the job that runs; no other begins, and nothing follows."""
+    def stop(self) -> None:
+        """The job that runs is the last one, and nothing follows it."""
         self._closed = True
         self._jobs.clear()
+
+    def join(self) -> None:
+        """After `stop`: wait for that job, in any thread."""
         self._pool.shutdown(wait=True)
 
     def _next(self) -> None:

@@ -11,6 +11,7 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from safepy.core.replica.intent import ALL_TREES, WHOLE, Entry, Everything, Recovered, Touched
 from safepy.core.replica.suspects import Suspects, suspects_of
@@ -49,7 +50,6 @@ class Knowledge:
     def __init__(
         self, loop: Loop, setup: Setup, root_fds: Sequence[int], log: Callable[[str, str], None]
     ) -> None:
-        """Raises LocalFault when the state directory cannot be used."""
         self._loop = loop
         self._root_fds = root_fds
         self._say = log
@@ -61,14 +61,31 @@ class Knowledge:
         self._owed: list[tuple[int, bytes]] = []
         self._findings = Findings(everything=NO_STATE)
         self._log: IntentLog | None = None
-        self._known = False
+        self._known = not self._folder
         self._when_known: list[Callable[[], None]] = []
         self._stop_sealing = threading.Event()
+        # What touches the disk goes here, one after the other: an fsync may take seconds.
+        self._pool = ThreadPoolExecutor(1, "knowledge")
         if self._folder:
             self._log = IntentLog(self._path("intent.log"))
-            self._begin()
-        else:
-            self._known = True
+
+    def start(self, done: Callable[[str], None]) -> None:
+        """Read what the last run left; then `done(problem)`, and only then anything else. `""`:
+        none."""
+        if not self._folder:
+            done("")
+            return
+
+        def work() -> None:
+            try:
+                begun = self._begin()
+            except LocalFault as fault:
+                problem = str(fault)
+                self._loop.post(lambda: done(problem))
+            else:
+                self._loop.post(lambda: self._began(begun, done))
+
+        self._pool.submit(work)
 
     def when_known(self, then: Callable[[], None]) -> None:
         """`then()`, now or as soon as the seal was compared."""
@@ -96,6 +113,7 @@ class Knowledge:
         self._owed = []
         if self._log is None:
             return Keeper(trees, paths, None)
+        self._wait()
         recovered = self._log.open()
         saved = self._saved(recovered)
         if saved is not None:
@@ -126,18 +144,16 @@ class Knowledge:
         intent, paths = keeper.intent, keeper.paths
         if intent is None:
             return
+        intent.stop()
         if not clean:
-            intent.close()
+            self._pool.submit(intent.join)
             return
+        trees, incomplete = paths.saved(), paths.incomplete
 
         def save(sequence: int) -> None:
-            saved = SavedMarks(sequence, paths.saved(), paths.incomplete)
-            statefile.save(self._path("marks"), saved)
+            statefile.save(self._path("marks"), SavedMarks(sequence, trees, incomplete))
 
-        try:
-            intent.end(equal, save)
-        except LocalFault as fault:
-            self._say("W", f"The marks of this run are not saved: {fault}")
+        self._do("The marks of this run are not saved", lambda: intent.end(equal, save))
 
     def _saved(self, recovered: Recovered) -> SavedMarks | None:
         """The marks of a clean stop, if they are those of the log's end."""
@@ -174,6 +190,7 @@ class Knowledge:
         return suspects, [wire.SyncOffer(True, part, part is parts[-1]) for part in parts]
 
     def _logged(self) -> list[Entry]:
+        self._wait()
         return [] if self._log is None else [entry for _, entry in self._log.open().entries]
 
     def changing(self) -> None:
@@ -183,12 +200,15 @@ class Knowledge:
     def adopted(self) -> None:
         """This node took the source's identity, after both flushed: its own marks go (I8, I11)."""
         self.in_sync = True
-        if self._log is not None:
-            try:
-                newest = self._log.open().newest
-                self._log.reset(0 if newest is None else newest.window + 1, ())
-            except LocalFault as fault:
-                self._say("W", f"Marks stay that are not needed any more: {fault}")
+        log = self._log
+
+        def reset() -> None:
+            assert log is not None
+            newest = log.open().newest
+            log.reset(0 if newest is None else newest.window + 1, ())
+
+        if log is not None:
+            self._do("Marks stay that are not needed any more", reset)
         self._settle()
 
     # -- start and end ------------------------------------------------------------------------
@@ -196,23 +216,49 @@ class Knowledge:
     def _path(self, name: str) -> str:
         return os.path.join(self._folder, name)
 
-    def _begin(self) -> None:
+    def _do(self, what: str, work: Callable[[], object]) -> None:
+        """Something that may wait for the disk, after all before it."""
+
+        def run() -> None:
+            try:
+                work()
+            except LocalFault as fault:
+                trouble = f"{what}: {fault}"
+                self._loop.post(lambda: self._say("W", trouble))
+
+        self._pool.submit(run)
+
+    def _wait(self) -> None:
+        """For what was begun so far: the log has one user at a time."""
+        self._pool.submit(lambda: None).result()
+
+    def _begin(self) -> Findings | None:
+        """What is known of the time in which nobody noted anything; None: the seal will tell."""
         try:
             os.makedirs(self._folder, mode=0o700, exist_ok=True)
         except OSError as error:
             raise LocalFault(f"{self._folder} cannot be made: {error.strerror}") from error
+        assert self._log is not None
+        self._log.open()  # makes it, or says now that it cannot be used
         try:
-            self._findings = statefile.load(self._path("findings"), Findings) or Findings()
+            findings = statefile.load(self._path("findings"), Findings) or Findings()
         except LocalFault as fault:
-            self._findings = Findings(everything=str(fault))
+            findings = Findings(everything=str(fault))
         if os.path.exists(self._path("seal")):
-            threading.Thread(target=self._compare, name="seal", daemon=True).start()
-            return
+            self._findings = findings
+            return None
         if os.path.exists(self._path("running")):
-            self._findings.unknown = CRASHED
+            findings.unknown = CRASHED
         else:
-            self._findings.everything = NO_SEAL
-        self._found(self._findings, "")
+            findings.everything = NO_SEAL
+        return findings
+
+    def _began(self, findings: Findings | None, done: Callable[[str], None]) -> None:
+        if findings is None:
+            threading.Thread(target=self._compare, name="seal", daemon=True).start()
+        else:
+            self._found(findings, "")
+        done("")
 
     def _compare(self) -> None:
         """In a thread: it may take minutes."""
@@ -246,13 +292,14 @@ class Knowledge:
             self._say("W", trouble)
         elif findings.paths:
             self._say("I", f"{len(findings.paths)} names changed while the module was stopped")
-        try:
+
+        def keep() -> None:  # if it fails, the next start finds the same, or more
             if findings:
                 statefile.save(self._path("findings"), findings)
             statefile.save(self._path("running"), b"")
             statefile.remove(self._path("seal"))
-        except LocalFault as fault:
-            self._say("W", str(fault))  # then the next start finds the same, or more
+
+        self._do("What was found is not kept", keep)
         self._known = True
         waiting, self._when_known = self._when_known, []
         for then in waiting:
@@ -261,10 +308,10 @@ class Knowledge:
     def _settle(self) -> None:
         self._findings = Findings()
         if self._folder:
-            try:
-                statefile.remove(self._path("findings"))
-            except LocalFault as fault:
-                self._say("W", str(fault))
+            found = self._path("findings")
+            self._do(
+                "What was found is kept for longer than needed", lambda: statefile.remove(found)
+            )
 
     def seal(self, done: Callable[[], None]) -> None:
         """The worker exits in order: everything is flushed, the directories are covered. May take
@@ -275,6 +322,7 @@ class Knowledge:
 
         def work() -> None:
             trouble = ""
+            self._wait()
             try:
                 for fd in self._root_fds:
                     syncfs(fd)

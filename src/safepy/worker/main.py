@@ -53,7 +53,10 @@ class Worker:
 
     def _order(self, order: Order) -> None:
         if isinstance(order, messages.Setup):
-            self._try(order.step_id, lambda: self._set_up(order))
+            try:
+                self._set_up(order)
+            except (OSError, SafekitError) as error:
+                self._done(order.step_id, False, str(error))
             return
         if isinstance(order, messages.Exit):
             self._exit(order)
@@ -146,6 +149,7 @@ class Worker:
                 f"TCP port {port} of {address} cannot be used: {error.strerror}"
             ) from error
         self._loop.call_later(ALIVE_INTERVAL_S, self._alive)
+        knowledge.start(lambda problem: self._done(setup.step_id, not problem, problem))
 
     def _serve(self, order: messages.Serve) -> None:
         if self._serving is not None:
