@@ -28,6 +28,8 @@ CONTROL_FD = 3
 MESSAGE_BYTES_MAX = 64 * 1024
 #: Reports `Alive` come once a second: less patience than this would kill healthy workers.
 SILENCE_S_MIN = 2.5
+#: Until its first word: it serves nothing yet, and on a busy machine an interpreter takes its time.
+FIRST_WORD_S = 30.0
 _WATCH_EVERY_S = 0.25
 _ORDERS_MAX = 1_000
 _OLD_WORKER_LIMIT_S = 5.0
@@ -63,6 +65,7 @@ class WorkerHandle:
         self._waiting: deque[bytes] = deque()
         self._reason = ""
         self._silent_s = 0.0
+        self._spoke = False
         self._watch: asyncio.TimerHandle | None = None
         self._sock: socket.socket
         self._pid_fd = -1
@@ -174,13 +177,15 @@ class WorkerHandle:
             self.kill(f"it said what cannot be understood: {error}")
             return
         self._silent_s = 0.0
+        self._spoke = True
         self._on_report(report)
 
     def _watch_silence(self) -> None:
         """Counts turns of this loop, not time: while this process itself is frozen (F35),
         nothing is held against the worker."""
         self._silent_s += _WATCH_EVERY_S
-        if self._silent_s >= self._silence_s:
+        limit_s = self._silence_s if self._spoke else max(self._silence_s, FIRST_WORD_S)
+        if self._silent_s >= limit_s:
             self.kill(f"it was silent for {self._silent_s:.1f} s")
         self._watch = self._loop.call_later(_WATCH_EVERY_S, self._watch_silence)
 

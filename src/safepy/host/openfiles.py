@@ -61,7 +61,8 @@ def find(
     """What other processes hold open below each (directory, its door), those that can write first.
 
     The door is a private mount that shows the real directory, or the directory itself. Takes
-    about 0.1 ms a process: call it in a thread. Raises OSError if /proc cannot be read.
+    some tenths of a millisecond a process: call it in a thread. Raises OSError if /proc cannot be
+    read.
     """
     own = _table("self")
     places = [(shown, *_place(own, os.path.realpath(door))) for shown, door in directories]

@@ -107,6 +107,22 @@ async def test_killed_from_outside(boss: Boss) -> None:
     assert boss.deaths == ["ended by SIGKILL"]
 
 
+async def test_a_worker_may_take_longer_to_its_first_word(
+    boss: Boss, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_handle, "SILENCE_S_MIN", 0.3)
+    monkeypatch.setattr(worker_handle, "FIRST_WORD_S", 4.0)
+    word = messages.encode(messages.Log("nfsbox", "I", "hello"))
+    slow = f"import socket, time\ntime.sleep(1)\ns = socket.socket(fileno=3)\ns.send({word!r})\n"
+    handle = await boss.start(slow + "time.sleep(60)", silence_s=0.3)
+    assert await handle.ended(LIMIT_S)
+    assert boss.reports, boss.deaths  # it had spoken, and fell silent then
+    assert "it was silent" in boss.deaths[0]
+    dumb = await boss.start("import time\ntime.sleep(60)", silence_s=0.3)
+    assert await dumb.ended(LIMIT_S)
+    assert "it was silent for 4.0 s" in boss.deaths[1]
+
+
 async def test_a_silent_worker_is_killed(boss: Boss, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_handle, "SILENCE_S_MIN", 0.5)
     monkeypatch.setattr(worker_handle, "_WATCH_EVERY_S", 0.05)
