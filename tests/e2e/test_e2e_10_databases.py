@@ -34,6 +34,7 @@ def test_postgresql_finds_its_indexes_and_checksums_right(lab: Lab) -> None:
         f"{as_postgres}/pg_amcheck -h /tmp --all --install-missing --heapallindexed --rootdescend"
     )
     safekit(lab["n2"], "stop", "-m", "pg")
+    wait_state(lab["n2"], "pg", "STOP NotReady")
     said = lab["n2"].shell(f"{as_postgres}/pg_checksums --check -D {modules.PG_DATA}")
     assert "Bad checksums:  0" in said and "Data checksum version: 1" in said
 
