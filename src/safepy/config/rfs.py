@@ -32,6 +32,11 @@ VOCABULARY = {
     "notreplicated": Words(attributes=("path", "regexpath")),
 }
 
+#: Of older files: what they choose does not exist here. (`mountover` is in every template.)
+WITHOUT_EFFECT = frozenset(
+    {"packetsize", "ruzone_blocksize", "namespacepolicy", "nbremconn", "mountoversuffix"}
+)
+
 SYSTEM_DIRECTORIES = ("/proc", "/sys", "/dev", "/run")
 #: The packet of a reintegration without `packetsize` and `reipacketsize` (11.1).
 REI_PACKET_BYTES = 8 << 20
@@ -80,6 +85,18 @@ def parse_rfs(element: xml.Element, file: str, scripts_run: bool) -> Rfs:
         checkintv_s=values.time_s("checkintv", "s", 1, 86_400, 120),
         flow=_flow(element, file),
     )
+
+
+def notes(element: xml.Element) -> list[str]:
+    """What an administrator should know of a `<rfs>` that is accepted."""
+    idle = WITHOUT_EFFECT.intersection(element.attributes)
+    if "reicommit" in element.attributes:
+        idle -= {"packetsize"}  # its unit depends on it
+    return [
+        f"line {element.line}: <rfs> attribute {name} is accepted, and has no effect here"
+        for name in element.attributes
+        if name in idle
+    ]
 
 
 def _over_one_minute(delta_s: float) -> float:

@@ -72,6 +72,8 @@ class Parsed:
     config: ModuleConfig
     expanded_xml: bytes
     lines: Mapping[str, int]
+    #: What an administrator should know although nothing is wrong.
+    notes: tuple[str, ...] = ()
 
 
 def parse(data: bytes, file: str, environment: Mapping[str, str]) -> ModuleConfig:
@@ -91,7 +93,8 @@ def read(data: bytes, file: str, environment: Mapping[str, str]) -> Parsed:
     macros.expand(root, file, environment)
     config = _service(service, file)
     config = replace(config, digest=agreement.digest(config))
-    return Parsed(config, xml.serialise(root), _lines(root))
+    notes = [note for element in service.named("rfs") for note in rfs.notes(element)]
+    return Parsed(config, xml.serialise(root), _lines(root), tuple(notes))
 
 
 def _lines(root: xml.Element) -> dict[str, int]:

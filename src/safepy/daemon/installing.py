@@ -223,7 +223,7 @@ class Installing:
 
 
 def _notes(checked: configuring.Checked) -> list[str]:
-    notes = []
+    notes = list(checked.parsed.notes)
     if checked.starts_anew:
         notes.append("the replicated directories or the peer changed: the first start needs prim")
     return notes

@@ -5,9 +5,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from test_config_userconfig import document, parse, refusal
+from test_config_userconfig import FILE, document, parse, refusal
 
-from safepy.config import schedule
+from safepy.config import schedule, userconfig
 from safepy.config.check import check_against
 from safepy.config.schema import Cluster, Lan, LanNode, ModuleConfig, Rfs
 from safepy.errors import ConfigError
@@ -67,6 +67,18 @@ def test_what_the_reference_prints_is_accepted() -> None:
     attributes += 'mountoversuffix="_For_SafeKit_Replication" mountover="off"'
     found = rfs(attributes)
     assert (found.transfers, found.reicommit_bytes) == (8, 16 << 20)
+
+
+def test_what_has_no_effect_is_said() -> None:
+    attributes = 'packetsize="4096" mountover="off" nbremconn="4" reipacketsize="4096"'
+    parsed = userconfig.read(with_rfs(attributes).encode(), FILE, {})
+    assert parsed.notes == (
+        "line 5: <rfs> attribute packetsize is accepted, and has no effect here",
+        "line 5: <rfs> attribute nbremconn is accepted, and has no effect here",
+    )
+    assert userconfig.read(with_rfs("").encode(), FILE, {}).notes == ()
+    unit = with_rfs('packetsize="4096" reicommit="2"')
+    assert userconfig.read(unit.encode(), FILE, {}).notes == ()
 
 
 def test_what_is_left_out_and_what_must_be_there() -> None:
