@@ -218,6 +218,13 @@ class Tree:
         Returns the count of a Write, the status of Make, Tmpfile, Symlink, Link and SetAttr,
         else None. A short Write is no error here. An Fsync is waited for.
         """
+        if type(op) is Write:  # the hot path of the node that follows
+            result, found = self._write(op)
+            for handle, mtime_ns in op.stamps:
+                if handle != op.handle:
+                    raise failure(errno.EINVAL)
+                syscalls.set_mtime(found.fd, mtime_ns)
+            return result
         result, _ = self._table[type(op)](op)
         for handle, mtime_ns in getattr(op, "stamps", ()):
             fd = self._objects.descriptor(self._objects.get(handle))
@@ -227,21 +234,24 @@ class Tree:
     def apply_local(self, op: Op) -> tuple[Any, Op]:
         """Apply on the node that leads: (result, the operation as the peer must repeat it)."""
         if type(op) is Write:  # the hot path
-            found = self._objects.get(op.handle)
-            fd = found.fd if found.writable else self._objects.writable(found)
-            found.used = self._objects.generation
-            data = op.data
-            count = os.pwrite(fd, data, op.offset)
-            if op.kill_priv:
-                self._changes.kill_privileges(found)
-            if count < len(data):
-                data = data[:count]
+            count, found = self._write(op)
+            data = op.data if count == len(op.data) else op.data[:count]
             stamps = ((op.handle, os.fstat(found.fd).st_mtime_ns),)
             return count, Write(op.handle, op.offset, data, op.kill_priv, stamps)
         result, touched = self._table[type(op)](op)
         if not touched:
             return result, op
         return result, replace(op, stamps=self._stamps(touched))
+
+    def _write(self, op: Write) -> tuple[int, Object]:
+        """(bytes written, what has an open descriptor now)"""
+        found = self._objects.get(op.handle)
+        fd = found.fd if found.writable else self._objects.writable(found)
+        found.used = self._objects.generation
+        count = os.pwrite(fd, op.data, op.offset)
+        if op.kill_priv:
+            self._changes.kill_privileges(found)
+        return count, found
 
     def sync_descriptor(self, op: Fsync) -> int:
         """A descriptor for `run_sync`, to be called in another thread."""

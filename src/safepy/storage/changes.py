@@ -30,7 +30,6 @@ from safepy.core.replica.ops import (
     Symlink,
     Tmpfile,
     Unlink,
-    Write,
 )
 from safepy.storage import idents, syscalls
 from safepy.storage.objects import Object, ObjectTable
@@ -74,7 +73,7 @@ def hidden_xattr(name: bytes, acl: bool) -> bool:
 
 
 class Changes:
-    """Carries out operations on the objects of one table."""
+    """Carries out operations on the objects of one table; writes are in `backing.py`."""
 
     def __init__(self, objects: ObjectTable, acl: bool) -> None:
         self._objects = objects
@@ -82,7 +81,6 @@ class Changes:
         self.table: dict[type[Op], Callable[[Any], Outcome]] = {
             Bind: self._bind,
             Forget: self._forget,
-            Write: self._write,
             SetAttr: self._set_attr,
             Fallocate: self._fallocate,
             Make: self._make,
@@ -130,13 +128,6 @@ class Changes:
         return None, ()
 
     # -- contents and attributes ----------------------------------------------------------
-
-    def _write(self, op: Write) -> Outcome:
-        found = self._objects.get(op.handle)
-        count = os.pwrite(self._objects.writable(found), op.data, op.offset)
-        if op.kill_priv:
-            self.kill_privileges(found)
-        return count, (op.handle,)
 
     def _fallocate(self, op: Fallocate) -> Outcome:
         # ctypes would cut larger numbers off without a word.

