@@ -3,6 +3,7 @@ callbacks, the schedule, figures and the tools that look."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pair import MODULE, Daemon, config, until
 from test_fuse_daemon_pair import MODULE_ID, PULSE_MS, Mirror
 from test_fuse_daemon_pair import mirror as mirror  # a fixture
 
+import safepy
 from safepy.admin.values import SyncEstimate
 from safepy.errors import SafekitError
 
@@ -207,3 +209,51 @@ def test_figures_and_the_tools_that_look(mirror: Mirror) -> None:
     )
     assert int(shown(n1, "rei_copy_size_metric")) < 1024
     assert mirror.tree(n1) == mirror.tree(n2)
+
+
+def command(node: Daemon, *words: str) -> subprocess.CompletedProcess[str]:
+    """`safekit` as an administrator types it on this node."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(Path(safepy.__file__).parents[1]),
+        "SAFE": str(node.safe),
+        "SAFEVAR": str(node.var),
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "safepy", *words, "-m", MODULE],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_rfsverify_on_the_command_line(mirror: Mirror) -> None:
+    begin(mirror)
+    n1, n2 = mirror.nodes
+    n1.act("prim")
+    until(lambda: n1.shown == "ALONE Ready", lambda: mirror.story("alone"))
+    refused = command(n1, "rfsverify")
+    assert refused.returncode == 1
+    assert "only PRIM and SECOND Ready have two copies" in refused.stderr
+    (mirror.at(n1) / "one").write_bytes(b"content")
+    (mirror.at(n1) / "two").write_bytes(b"content")
+    n2.act("start")
+    mirror.become("PRIM Ready", "SECOND Ready")
+    equal = command(n1, "rfsverify")
+    assert equal.returncode == 0, equal.stdout + equal.stderr
+    assert equal.stdout.rstrip().endswith("no difference")
+    # The disk of the secondary lies.
+    (mirror.data.parent / "n2" / "data" / "two").write_bytes(b"cOntent")
+    for node in (n1, n2):
+        found = command(node, "rfsverify")
+        assert found.returncode == 1, found.stdout + found.stderr
+        assert found.stdout.splitlines()[0].startswith(f"{mirror.data}/two: content")
+        assert "1 differ" in found.stdout
+    mended = command(n1, "rfsverify", "--mend", "prim", "-o", "json")
+    assert json.loads(mended.stdout)["found"] == 1, mended.stdout + mended.stderr
+    until(
+        lambda: (mirror.tree(n2) if n2.shown == "SECOND Ready" else {}) == mirror.tree(n1),
+        lambda: mirror.story("mended"),
+    )
+    assert mirror.tree(n2)["two"] == b"content"
