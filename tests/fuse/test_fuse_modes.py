@@ -258,13 +258,14 @@ def test_ids_are_given_once_and_are_equal_on_both_nodes(pair: Pair) -> None:
     assert all(len(ident) == 16 for ident in idents)
 
 
-def test_a_log_that_cannot_be_written_lets_nothing_begin(pair: Pair) -> None:
+def test_a_worker_without_a_usable_log_does_not_begin(pair: Pair) -> None:
     """F47."""
-    a = pair.worker("a")
-    (a.beneath / "old").write_bytes(b"as it was")
-    log = a.folder / "state" / "intent.log"
-    assert stat.S_IMODE((a.folder / "state").stat().st_mode) == 0o700
-    log.mkdir()
-    with pytest.raises(AssertionError, match="intent log"):
-        serve_alone(a, 1)
-    assert (a.beneath / "old").read_bytes() == b"as it was"
+    (pair.base / "a" / "state" / "intent.log").mkdir(parents=True)
+    with pytest.raises(AssertionError, match=r"intent.log"):
+        pair.worker("a")
+
+
+def test_the_state_directory_is_private(pair: Pair) -> None:
+    state = pair.worker("a").folder / "state"
+    assert stat.S_IMODE(state.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(each.stat().st_mode) for each in state.iterdir()} == {0o600}

@@ -69,7 +69,11 @@ class HandledWorker:
             "state_dir": str(self.folder / "state"),
         }
         settings.update(setup)
-        self.step(lambda number: messages.Setup(step_id=number, **settings))  # type: ignore[arg-type]
+        try:
+            self.step(lambda number: messages.Setup(step_id=number, **settings))  # type: ignore[arg-type]
+        except AssertionError:
+            self.close()
+            raise
 
     def send(self, order: Order) -> None:
         self.sock.send(messages.encode(order))

@@ -50,6 +50,14 @@ class PathMarks:
         else:
             marks.add_attributes(path)
 
+    def add_found(self, tree: int, path: bytes) -> None:
+        """What changed without a note (`storage.seal`): a directory's attributes alone, if the
+        path ends in "/"; else all from there down is walked."""
+        if path.endswith(b"/"):
+            self._current[tree].add_attributes(path[:-1])
+        else:
+            self._current[tree].add_walk(path)
+
     def moved(
         self, tree: int, old: bytes, new: bytes, directory: bool, exchanged: bool = False
     ) -> None:

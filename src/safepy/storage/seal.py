@@ -14,6 +14,7 @@ import os
 import stat
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -27,7 +28,10 @@ _MAGIC = b"SFKSEAL1"
 _DIRECTORY = struct.Struct(">HQI")
 _END = struct.Struct(">HQI")
 _END_TREE = 0xFFFF
-_HASH_BYTES = 8
+#: The root itself among its entries.
+_ROOT = b"."
+#: Of an entry: what stands for its name, then for all of it.
+_NAME_BYTES, _HASH_BYTES = 4, 12
 _ENTRY = struct.Struct(">QqQI")
 #: What was there when its directory was read may be gone: through the mount, which notes it.
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
@@ -36,8 +40,9 @@ _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOATI
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """`inode` is 0 unless content of a file may have changed. What stands at a path without one is
-    to be walked, from there down."""
+    """`inode` is 0 unless content of a file may have changed. What stands at `path` is to be
+    walked, from there down; with a "/" at its end it is a directory that alone
+    changed."""
 
     tree: int
     path: bytes
@@ -83,20 +88,23 @@ def compare(path: str, root_fds: Sequence[int]) -> Iterator[Changed] | None:
 def _compared(sealed: dict[tuple[int, int], bytes], root_fds: Sequence[int]) -> Iterator[Changed]:
     for tree, root_fd in enumerate(root_fds):
         for folder, inode, entries in _walk(root_fd):
-            packed = sealed.get((tree, inode))
-            if packed is None:  # new: its parent's listing says so, with all below it
-                gone: set[bytes] = set()
-            else:
-                gone = {packed[at : at + 8] for at in range(0, len(packed), _HASH_BYTES)}
+            packed = sealed.get((tree, inode), b"")  # none: its parent's listing says it is new
+            hashes = {packed[at : at + _HASH_BYTES] for at in range(0, len(packed), _HASH_BYTES)}
+            names = Counter(each[:_NAME_BYTES] for each in hashes)
             for name, status in entries:
                 found = _hash(name, status)
-                if found in gone:
-                    gone.remove(found)
+                there = names[found[:_NAME_BYTES]] > 0
+                names[found[:_NAME_BYTES]] -= 1
+                if found in hashes:
                     continue
-                place = folder + b"/" + name if folder else name
+                path = folder + b"/" + name if folder else name
+                if name == _ROOT:
+                    path = b"/"
+                elif there and stat.S_ISDIR(status.st_mode) and (tree, status.st_ino) in sealed:
+                    path += b"/"  # its names are compared by themselves
                 regular = stat.S_ISREG(status.st_mode)
-                yield Changed(tree, place, status.st_ino if regular else 0)
-            if gone:
+                yield Changed(tree, path, status.st_ino if regular else 0)
+            if any(left > 0 for left in names.values()):
                 yield Changed(tree, folder, 0)
 
 
@@ -116,13 +124,15 @@ def _walk(
         try:
             own = os.fstat(fd)
             entries = list(_entries(fd))
+            if not folder:
+                entries.append((_ROOT, own))  # which is in no listing
         finally:
             os.close(fd)
         yield folder, own.st_ino, entries
         pending += [
             folder + b"/" + name if folder else name
             for name, status in entries
-            if stat.S_ISDIR(status.st_mode)
+            if stat.S_ISDIR(status.st_mode) and name != _ROOT
         ]
 
 
@@ -136,7 +146,8 @@ def _entries(fd: int) -> Iterator[tuple[bytes, os.stat_result]]:
 
 def _hash(name: bytes, status: os.stat_result) -> bytes:
     told = _ENTRY.pack(status.st_ino, status.st_ctime_ns, status.st_size, status.st_mode)
-    return hashlib.blake2b(told + name, digest_size=_HASH_BYTES).digest()
+    own = hashlib.blake2b(name, digest_size=_NAME_BYTES).digest()
+    return own + hashlib.blake2b(told + name, digest_size=_HASH_BYTES - _NAME_BYTES).digest()
 
 
 def _read(file: BinaryIO, trees: int) -> dict[tuple[int, int], bytes] | None:

@@ -202,7 +202,8 @@ class SyncProgress(_Worded, frozen=True, tag=12):
 class SyncOffer(_Worded, frozen=True, tag=13):
     """Target, before the transfers begin: what it knows of its own tree. `known`: its differences
     from the state both nodes shared are in the source's marks and in `paths`, (directory number,
-    path) of what was changed here while the module was stopped. Otherwise names must be walked.
+    path) of what was changed here while the module was stopped; a path that ends in "/" means the
+    attributes of that directory alone. Otherwise names must be walked.
     Several of these may come; `last` ends them. `reason` says why it is not known."""
 
     known: bool

@@ -172,7 +172,7 @@ class Knowledge:
             return
         paths.incomplete = paths.incomplete or findings.unknown
         for tree, path in findings.paths:
-            paths.add(tree, "walk", path)
+            paths.add_found(tree, path)
         keeper.intent.suspect(_entries(findings), lambda: None)
 
     # -- following ----------------------------------------------------------------------------

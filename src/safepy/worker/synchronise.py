@@ -198,7 +198,7 @@ class Synchronisation:
             paths.demand(WALK)
         for tree, path in self._offer.paths:
             if tree < len(self._root_fds):
-                paths.add(tree, "walk", path)
+                paths.add_found(tree, path)
         self._next_round()
 
     # -- rounds ----------------------------------------
