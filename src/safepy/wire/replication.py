@@ -63,6 +63,11 @@ def _check_path(path: bytes) -> None:
         _check_name(name)
 
 
+def _check_offered(path: bytes) -> None:
+    """As a path, but "/" at its end means a directory's attributes (`SyncOffer`)."""
+    _check_path(path.removesuffix(b"/"))
+
+
 class _Worded(Message, frozen=True):
     """Base of messages with words for people, which go into logs, or with names and paths."""
 
@@ -99,7 +104,7 @@ def _check_items(items: Sequence[Any]) -> None:
 #: Fields with names and paths, whatever message they are in.
 _CHECKS: dict[str, Callable[[Any], None]] = {
     "path": _check_path,
-    "paths": _check_all(_check_path, 1),
+    "paths": _check_all(_check_offered, 1),
     "differences": _check_all(_check_path, 1),
     "names": _check_names,
     "items": _check_items,
