@@ -13,6 +13,7 @@ from safepy.errors import PeerError
 from safepy.host.loop import Loop
 from safepy.net.blocking import connect_blocking, shake_hands_blocking
 from safepy.net.dialing import Listener, dial
+from safepy.net.peer import GATHERED_MESSAGES
 from safepy.wire.framing import FrameParser, pack_messages
 from safepy.wire.secure import (
     HELLO_BYTES,
@@ -117,6 +118,22 @@ def lab():
     yield lab
     lab.listener.close()
     lab.loop.close()
+
+
+def test_messages_that_have_gathered_do_not_wait_for_the_rest_of_the_turn(lab):
+    here, there = lab.connect()
+    lab.loop.turn(0.05)
+
+    def arrives(limit_s):
+        return bool(select.select([here.stream._sock], [], [], limit_s)[0])
+
+    for _ in range(GATHERED_MESSAGES - 1):
+        there.stream.send(b"x")
+    assert not arrives(0.05)
+    there.stream.send(b"x")
+    assert arrives(5)
+    there.stream.send(b"y")
+    lab.until(lambda: len(here.messages) == GATHERED_MESSAGES + 1)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
