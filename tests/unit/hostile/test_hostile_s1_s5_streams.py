@@ -284,6 +284,7 @@ def test_s5_other_addresses_are_dropped_before_a_word(here: str, peer: str, stra
         sock.settimeout(5)
         sock.connect((here, lab.listener.port))
         lab.until(lambda: lab.refusals)
+        assert "not the other node" in lab.refusals[0]
         assert closed(sock) and len(lab.listener._incoming) == 0
         sock.close()
     finally:

@@ -7,10 +7,11 @@ found (tests/fuzz/corpus).
 from __future__ import annotations
 
 import random
+import struct
 import sys
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ sys.path.append(str(Path(__file__).parents[2] / "fuzz"))
 from fuzz_targets import TARGETS, Target, corpus, mutated, tidy
 
 from safepy.errors import PeerError
+from safepy.fuse import protocol
 from safepy.wire.framing import LENGTH, FrameParser
 
 #: Damaged inputs for each parser in a normal run; the seed is fixed, so a failure repeats itself.
@@ -91,6 +93,35 @@ def test_s4_a_record_of_four_gigabytes_is_refused_at_its_length(length: int) -> 
         assert tracemalloc.get_traced_memory()[1] < 100_000
     finally:
         tracemalloc.stop()
+
+
+HUGE = 1 << 63
+KERNEL = {
+    "a read of 4 GiB": (protocol.read, struct.pack("<QQIIQII", 0, 0, 0xFFFFFFFF, 0, 0, 0, 0)),
+    "a read beyond": (protocol.read, struct.pack("<QQIIQII", 0, HUGE, 1, 0, 0, 0, 0)),
+    "a write beyond": (protocol.write, struct.pack("<QQIIQII", 0, HUGE, 0, 0, 0, 0, 0)),
+    "a size": (
+        protocol.setattr_,
+        struct.pack("<IIQQQqqqIIIIIIII", protocol.FATTR_SIZE, 0, 0, HUGE, 0, *(0,) * 11),
+    ),
+    "space": (protocol.fallocate, struct.pack("<QQQII", 0, HUGE, 1, 0, 0)),
+    "much space": (protocol.fallocate, struct.pack("<QQQII", 0, 0, HUGE, 0, 0)),
+    "a rule to seek by": (protocol.lseek, struct.pack("<QqII", 0, 0, 0xFFFFFFFF, 0)),
+    "flags": (
+        lambda body: protocol.setxattr(body, True),
+        struct.pack("<IIII", 1, 0xFFFFFFFF, 0, 0) + b"user.a\0v",
+    ),
+    "many nodes to forget": (protocol.batch_forget, struct.pack("<II", 0xFFFFFFFF, 0)),
+    "extensions": (protocol.header, protocol.HEADER.pack(40, 1, 7, 1, 0, 0, 0, 6, 0)),
+}
+
+
+@pytest.mark.parametrize(("decode", "body"), KERNEL.values(), ids=KERNEL)
+def test_s4_numbers_of_the_kernel_that_no_system_call_takes(
+    decode: Callable[[memoryview], object], body: bytes
+) -> None:
+    with pytest.raises(protocol.ProtocolError):
+        decode(memoryview(body))
 
 
 XML_HEADS = (b"", b"<safe ", b"<safe>", b'<safe a="', b"<safe>&", b"<cluster ", b"<cluster>")

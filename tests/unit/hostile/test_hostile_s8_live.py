@@ -210,6 +210,21 @@ def test_s8_a_directory_swapped_for_a_link_between_two_operations(
     victim.place.assert_untouched()
 
 
+def test_s8_another_directory_in_the_place_of_one_is_another(victim: Victim) -> None:
+    """A name that leads to something else by now is not what the handle stands for."""
+    table = victim.tree._objects
+    for found in list(table._closable):
+        table._close(found)
+    table._closable.clear()
+    root = victim.place.root
+    (root / "dir").rename(root / "away")
+    (root / "dir").mkdir()
+    (root / "dir" / "file").write_bytes(b"another")
+    victim.tell(ops.Unlink(DIR, b"file"))
+    assert victim.faults == [errno.ESTALE]
+    assert (root / "dir" / "file").exists() and (root / "away" / "file").exists()
+
+
 def test_s8_a_new_name_swapped_for_a_link_before_its_mode_is_set(
     victim: Victim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
