@@ -18,6 +18,8 @@ from safepy.wire import replication as wire
 from safepy.worker import messages
 from safepy.worker.common import Context, in_thread
 
+ASK_AGAIN_S = 2.0
+
 
 class _Stage(enum.Enum):
     AWAY = enum.auto()  # no secondary follows
@@ -45,6 +47,7 @@ class Checkpoints:
         self._epoch = self._number = 0
         self._here = self._there = False
         self._timer: Timer | None = None
+        self._asking: Timer | None = None
         #: Since when operations have been waiting for room in the window.
         self._full_since_s: float | None = None
 
@@ -58,20 +61,23 @@ class Checkpoints:
         """The secondary is lost: a checkpoint that was begun is forgotten, its marks stay."""
         self._stage = _Stage.AWAY
         self._full_since_s = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._asking):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._asking = None
 
     def want(self) -> None:
         """The window is old, or nearly full."""
         if self._stage is _Stage.IDLE:
             self._stage = _Stage.ASKED
-            self._context.report(messages.CheckpointWanted(self._epoch))
+            self._ask()
 
     def begun(self, number: int) -> None:
         """`checkpoint_started` is durable (4.3 a)."""
         if self._stage is not _Stage.ASKED:
             return
+        if self._asking is not None:
+            self._asking.cancel()
         self._stage = _Stage.FLUSHING
         self._number = number
         self._here = self._there = False
@@ -108,6 +114,12 @@ class Checkpoints:
         if self._full_since_s is None:
             self._full_since_s = now_s
         return now_s - self._full_since_s > limit_s
+
+    def _ask(self) -> None:
+        """Again and again: the daemon does not answer one that it cannot have yet."""
+        if self._stage is _Stage.ASKED:
+            self._context.report(messages.CheckpointWanted(self._epoch))
+            self._asking = self._context.loop.call_later(ASK_AGAIN_S, self._ask)
 
     def _flush(self) -> None:
         for fd in self._context.door_fds:

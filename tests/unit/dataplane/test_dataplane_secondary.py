@@ -172,3 +172,48 @@ def test_closed_secondary_is_silent(live: LivePath) -> None:
     live.turn()
     assert live.acks == []
     assert there(live) == []
+
+
+def test_a_checkpoint_comes_after_everything_before_it(
+    live: LivePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secondary = live.follow()
+    flushed: list[list[str]] = []
+    sync = syncing.run_sync
+
+    def see(op: Fsync, fd: int) -> None:
+        flushed.append(there(live))
+        sync(op, fd)
+
+    monkeypatch.setattr(syncing, "run_sync", see)
+    reached: list[bool] = []
+    receive(live, made(b"f", 2), made(b"g", 3))
+    secondary.checkpoint(lambda: reached.append(True))
+    receive(live, made(b"h", 4), first=3)
+    live.until(lambda: bool(reached))
+    assert flushed == [["f", "g"]] or flushed == [["f", "g", "h"]]  # the flush may come later
+    assert live.peer_faults == []
+
+
+@pytest.mark.parametrize("fails", ["apply", "flush"])
+def test_a_checkpoint_is_not_reached_after_a_fault(
+    live: LivePath, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """I16: neither what could not be applied nor what could not be flushed is durable here."""
+    secondary = live.follow()
+    reached: list[bool] = []
+
+    def broken(op: Fsync, fd: int) -> None:
+        os.close(fd)
+        raise OSError(errno.EIO, "Input/output error")
+
+    if fails == "flush":
+        monkeypatch.setattr(syncing, "run_sync", broken)
+    else:
+        receive(live, Unlink(ROOT, b"none"))
+    secondary.checkpoint(lambda: reached.append(True))
+    live.until(lambda: bool(live.peer_faults))
+    for _ in range(5):
+        live.loop.turn(0.01)
+    assert not reached
+    assert len(live.peer_faults) == 1

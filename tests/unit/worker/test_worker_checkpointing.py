@@ -156,6 +156,16 @@ def test_i16_a_flush_that_fails_is_a_fault_and_no_checkpoint(
     assert not bench.reached()
 
 
+def test_it_is_asked_for_until_it_begins(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpointing, "ASK_AGAIN_S", 0.02)
+    bench.checkpoints.want()
+    bench.until(lambda: len(bench.reports) == 3)
+    bench.checkpoints.begun(1)
+    for _ in range(10):
+        bench.loop.turn(0.02)
+    assert len(bench.reports) == 3
+
+
 def test_it_is_asked_for_in_time_if_anything_changed(tmp_path: Path) -> None:
     bench = Bench(tmp_path, 0.05)
     bench.checkpoints.joined(EPOCH)
