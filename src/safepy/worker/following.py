@@ -75,6 +75,8 @@ class Following:
         self._resumable = True
         self._verify: messages.Verify | None = None
         self._reader = ColdReader(self._loop)
+        #: The newest checkpoint in the record, as far as this role has heard.
+        self._checkpoint_number = 0
         self._dial()
 
     # -- the stream ----------------------------------------
@@ -344,6 +346,7 @@ class Following:
         """At once, not at the turn's end: an application on the other node waits for it."""
         if self._live is not None:
             self._live.send(wire.encode(wire.Ack(seq)))
+            self._checkpoint_number = order.number
             self._live.flush()
 
     def _fault(self, errno: int, text: str) -> None:
