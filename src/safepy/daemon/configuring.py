@@ -47,6 +47,8 @@ class Checked:
     plan: Plan
     #: The record must begin anew: other directories, or another peer (contracts).
     starts_anew: bool
+    #: What is replicated of the same directories changed.
+    compares_everything: bool = False
 
 
 def check(
@@ -81,7 +83,8 @@ def check(
     _check_directories(parsed, str(file))
     plan = plan_module(paths, module_id, parsed.config, cluster, site.node, peer)
     _check_ports(plan, bound_port)
-    return Checked(parsed, plan, _starts_anew(paths, parsed.config, peer))
+    anew = _starts_anew(paths, parsed.config, peer)
+    return Checked(parsed, plan, anew, not anew and _replicates_other(paths, parsed.config))
 
 
 def apply(site: Site, checked: Checked) -> None:
@@ -91,6 +94,8 @@ def apply(site: Site, checked: Checked) -> None:
     if checked.starts_anew:
         # A crash between the two leaves this note, and the record begins anew all the same.
         reset.ask(paths)
+    elif checked.compares_everything:
+        reset.ask_everything(paths)
     try:
         folders.configure(paths, checked.parsed.expanded_xml)
     except SafekitError:
@@ -228,6 +233,19 @@ def _starts_anew(paths: ModulePaths, config: ModuleConfig, peer: str) -> bool:
     except (SafekitError, OSError):
         return True
     return _directories(before) != _directories(config)
+
+
+def _replicates_other(paths: ModulePaths, config: ModuleConfig) -> bool:
+    """Whether other files, or other attributes of them, are replicated than before."""
+    if not folders.is_configured(paths):
+        return False
+    before = active_config(paths)
+    return _replicated(before) != _replicated(config)
+
+
+def _replicated(config: ModuleConfig) -> object:
+    rfs = config.rfs
+    return rfs and (rfs.acl, [sorted(entry.notreplicated) for entry in rfs.replicated])
 
 
 def _directories(config: ModuleConfig) -> list[str]:

@@ -226,4 +226,6 @@ def _notes(checked: configuring.Checked) -> list[str]:
     notes = list(checked.parsed.notes)
     if checked.starts_anew:
         notes.append("the replicated directories or the peer changed: the first start needs prim")
+    elif checked.compares_everything:
+        notes.append("notreplicated or acl changed: the next synchronisation compares everything")
     return notes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from safepy.daemon import configuring, reset
 from safepy.daemon.plan import heart_port, rfs_port
 from safepy.daemon.site import Site
 from safepy.errors import ConfigError, PackageError, SafekitError
-from safepy.model import Disk, Record
+from safepy.model import Disk, Record, SyncPolicy
 from safepy.storage.record import RecordFile
 
 MODULE_ID = 91
@@ -38,14 +39,14 @@ class Place:
         self.write("a", "b")
         folders.allocate_id(self.paths, "web", MODULE_ID)
 
-    def write(self, *directories: str) -> None:
+    def write(self, *directories: str, attributes: str = "", inside: str = "") -> None:
         entries = ""
         for name in directories:
             (self.root / name).mkdir(exist_ok=True)
-            entries += f'<replicated dir="{self.root / name}"/>'
+            entries += f'<replicated dir="{self.root / name}">{inside}</replicated>'
         self.module.source_userconfig.write_text(
             '<safe><service mode="mirror"><heart><heartbeat name="default"/></heart>'
-            f"<rfs>{entries}</rfs></service></safe>"
+            f"<rfs {attributes}>{entries}</rfs></service></safe>"
         )
 
     def check(self) -> configuring.Checked:
@@ -73,6 +74,35 @@ def place(tmp_path: Path) -> Place:
 
 def test_the_same_directories_keep_the_record(place: Place) -> None:
     assert not place.configure()
+    assert place.record.load() == LEFT
+
+
+@pytest.mark.parametrize(
+    ("attributes", "inside"), [('acl="on"', ""), ("", '<notreplicated path="x"/>')]
+)
+def test_other_files_of_the_same_directories_are_all_compared(
+    place: Place, attributes: str, inside: str
+) -> None:
+    full = replace(LEFT, policy=SyncPolicy(mode="full", why=reset.WHY_EVERYTHING))
+    place.write("a", "b", attributes=attributes, inside=inside)
+    assert not place.configure()
+    assert place.record.load() == full
+    # Until a synchronisation has done it; and not because of what changes nothing of it.
+    place.record.save(LEFT)
+    place.write("a", "b", attributes=attributes + ' reiallowedbw="5"', inside=inside)
+    place.configure()
+    assert place.record.load() == LEFT
+    place.write("a", "b")
+    place.configure()
+    assert place.record.load() == full
+
+
+def test_a_crash_in_between_asks_for_everything_at_the_next_start(place: Place) -> None:
+    reset.ask_everything(place.module)
+    reset.settle(place.module)
+    assert place.record.load().policy.mode == "full"
+    place.record.save(LEFT)
+    reset.settle(place.module)
     assert place.record.load() == LEFT
 
 
