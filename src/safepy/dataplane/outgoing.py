@@ -20,6 +20,7 @@ from safepy.core.replica.ops import (
     Write,
 )
 from safepy.core.replica.stream import Window
+from safepy.dataplane.border import Border
 from safepy.dataplane.touched import handles_used
 from safepy.host.loop import Loop
 from safepy.storage.backing import Tree
@@ -54,6 +55,8 @@ class Outgoing(Generic[T]):
         self._forgotten: list[list[int]] = [[] for _ in trees]
         self.window: Window[T] = Window(max_ops, max_bytes)
         self.replicated_bytes = 0
+        #: What is left out of the trees, if anything is.
+        self.border: Border | None = None
         for index, tree in enumerate(trees):
             tree.on_release = partial(self._released, index)
 
@@ -120,7 +123,8 @@ class Outgoing(Generic[T]):
     def introductions(self, index: int, op: Op) -> list[Op] | None:
         """What must be sent first so that the peer knows every handle that `op` uses.
 
-        None: it concerns a nameless object that the peer never knew, so it is not sent at all.
+        None: it concerns something that the peer never knew, because it was nameless or is left
+        out, so it is not sent at all.
         Paths are those of this instant, before `op` is carried out, as on the peer.
         """
         if type(op) is Write and op.handle in self._known[index]:
@@ -130,6 +134,8 @@ class Outgoing(Generic[T]):
         for handle in dict.fromkeys(handles_used(op)):
             if handle in known:
                 continue
+            if self.border is not None and self.border.leaves_out(index, handle):
+                return None
             path = tree.path_of(handle)
             if path is not None:
                 before.append(Bind(handle, path))
@@ -142,6 +148,12 @@ class Outgoing(Generic[T]):
         elif isinstance(op, Rename):
             before += self._last_sight(index, op.new_parent, op.new_name)
         return before
+
+    def unknow(self, index: int, handle: int) -> None:
+        """This object is left out from now on: the peer need not know it any more."""
+        if handle in self._known[index]:
+            self._known[index].remove(handle)
+            self.transmit(index, Forget((handle,)), None)
 
     def _last_sight(self, index: int, parent: int, name: bytes) -> list[Op]:
         """A file about to lose a name, but not its last link, can be introduced now; later its

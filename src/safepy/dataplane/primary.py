@@ -18,8 +18,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from safepy.core.replica.ops import Fsync, Op, Write
+from safepy.core.replica.ops import Fsync, Op, Rename, Unlink, Write
 from safepy.core.replica.stream import MAX_BYTES, MAX_OPS
+from safepy.dataplane.border import Border, Side
 from safepy.dataplane.gate import GateKeeper
 from safepy.dataplane.keeper import Keeper, Then
 from safepy.dataplane.outgoing import Outgoing, Send
@@ -69,6 +70,7 @@ class Primary:
         max_ops: int = MAX_OPS,
         max_bytes: int = MAX_BYTES,
         keeper: Keeper | None = None,
+        border: Border | None = None,
     ) -> None:
         self._loop = loop
         self._keeper = keeper
@@ -77,6 +79,7 @@ class Primary:
         self._on_first_modification = on_first_modification
         self._on_fault = on_fault
         self._peer: Outgoing[_Item | _Sync] = Outgoing(loop, trees, max_ops, max_bytes)
+        self._border = self._peer.border = border
         self._backlog: deque[tuple[int, Op, Answer]] = deque()
         self._ready: list[_Item] = []  # the peer has it, or needs not: the gate decides
         self._released: list[_Item] = []  # the peer was left behind: the record decides too
@@ -313,6 +316,13 @@ class Primary:
         if type(op) is Fsync:
             self._sync(index, op, answer)
             return
+        side = Side.INSIDE
+        if self._border is not None and type(op) is not Write:
+            try:
+                side = self._border.side(index, op)
+            except OSError as error:
+                answer(self._local_error(error), None)
+                return
         then = None
         if self._keeper is not None and type(op) is not Write:
             try:
@@ -323,7 +333,43 @@ class Primary:
             except OSError as error:
                 answer(self._local_error(error), None)
                 return
-        self._carry_out(index, op, answer, then)
+        if side is Side.INSIDE or not self._peer.connected:
+            self._carry_out(index, op, answer, then)
+        else:
+            self._carry_out_at_border(index, op, answer, then, side)
+
+    def _carry_out_at_border(
+        self, index: int, op: Op, answer: Answer, then: Then | None, side: Side
+    ) -> None:
+        """Names that are left out are in it: the peer is told something else, or little."""
+        tree, peer, border = self._trees[index], self._peer, self._border
+        assert border is not None
+        before: list[Op] = []
+        replaces, handle = False, 0
+        try:
+            if isinstance(op, Rename):
+                handle, _ = tree.lookup(op.parent, op.name)
+                replaces = border.replaces(index, op)
+            if isinstance(op, Rename) and side is not Side.OUTSIDE:
+                leaving = side is Side.LEAVES
+                parent, name = (op.parent, op.name) if leaving else (op.new_parent, op.new_name)
+                before += peer.introductions(index, Unlink(parent, name)) or []
+            result = tree.apply(op)
+        except OSError as error:
+            answer(self._local_error(error), None)
+            return
+        if then is not None:
+            then()
+        if side is not Side.OUTSIDE:
+            peer.unknow(index, handle)
+        told = border.instead(index, op, side, replaces, handle)
+        if not told:
+            self._answer(answer, 0, result)
+            return
+        peer.transmit_all(index, before)
+        for each in told:
+            peer.transmit_all(index, peer.introductions(index, each) or [])
+            peer.transmit(index, each, (answer, result) if each is told[-1] else None)
 
     def _carry_out(self, index: int, op: Op, answer: Answer | None, then: Then | None) -> None:
         """Without an `answer`, an error is raised."""

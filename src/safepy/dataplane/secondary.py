@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from safepy.core.replica.ops import Fsync, Op, Write
+from safepy.core.replica.ops import Fsync, Op, Rename, Rmdir, Write
 from safepy.dataplane.syncing import Syncer
 from safepy.host.loop import Loop
 from safepy.storage.backing import Tree
@@ -25,7 +25,8 @@ class Secondary:
 
     `ack(seq)` once for each batch, `complete(seq, errno)` for each fsync. `fault(errno, text)`
     once: an operation failed here that had not failed there, this copy is behind from now on, and
-    nothing more is applied or acknowledged (F42, F44).
+    nothing more is applied or acknowledged (F42, F44). `make_room(tree index, path)` removes what
+    is left out in a directory that went on the primary, and says whether there was anything.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Secondary:
         ack: Callable[[int], None],
         complete: Callable[[int, int], None],
         fault: Callable[[int, str], None],
+        make_room: Callable[[int, bytes], bool] | None = None,
     ) -> None:
         assert acknowledge_on in ("receipt", "apply"), acknowledge_on
         self._loop = loop
@@ -44,6 +46,7 @@ class Secondary:
         self._ack = ack
         self._complete = complete
         self._fault = fault
+        self._make_room = make_room
         self._received = 0
         self._queue: deque[tuple[int, Tree, Op]] = deque()
         self._turn_asked = False
@@ -155,11 +158,28 @@ class Secondary:
                 if tree.apply(op) != len(op.data):  # it had room there for all of it
                     raise OSError(errnos.ENOSPC, "short write")
             else:
-                tree.apply(op)
+                self._apply(tree, op)
         except OSError as error:
             self._fail(error.errno or errnos.EIO, f"{_describe(tree, op)}: {error}")
         except (ValueError, OverflowError) as error:  # no kernel takes such a number or name
             self._fail(errnos.EPROTO, f"{_describe(tree, op)}: {error}")
+
+    def _apply(self, tree: Tree, op: Op) -> None:
+        try:
+            tree.apply(op)
+        except OSError as error:
+            full = error.errno in (errnos.ENOTEMPTY, errnos.EEXIST)
+            if not full or self._make_room is None or not isinstance(op, Rmdir | Rename):
+                raise
+            parent, name = (
+                (op.parent, op.name) if isinstance(op, Rmdir) else (op.new_parent, op.new_name)
+            )
+            folder = tree.path_of(parent)
+            if folder is None:
+                raise
+            if not self._make_room(tree.index, folder + b"/" + name if folder else name):
+                raise
+            tree.apply(op)
 
     def _start_sync(self, seq: int, tree: Tree, op: Fsync) -> None:
         if len(self._syncing) >= SYNCS_MAX:

@@ -78,6 +78,12 @@ def hello(setup: Setup, epoch: int, purpose: str, stream_id: str) -> Hello:
     return Hello(VERSION, setup.node, setup.module, epoch, purpose, stream_id)
 
 
+def exclusions_of(setup: Setup) -> list[Exclusion]:
+    """What is left out of each replicated directory; empty if nothing is anywhere."""
+    exclusions = [Exclusion(rules) for rules in setup.notreplicated]
+    return exclusions if any(exclusions) else []
+
+
 def scope_of(setup: Setup) -> Scope:
-    """Which names of the replicated directories are left out."""
-    return Scope([Exclusion(rules) for rules in setup.notreplicated])
+    """Which names of the replicated directories are replicated."""
+    return Scope(exclusions_of(setup))

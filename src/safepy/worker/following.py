@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from safepy.core.replica.suspects import Suspects
+from safepy.core.replica.suspects import Suspects, by_name_only
+from safepy.dataplane.border import clear_left_out
 from safepy.dataplane.reading import ColdReader
 from safepy.dataplane.resync.aside import Aside
 from safepy.dataplane.secondary import Secondary
@@ -28,7 +29,7 @@ from safepy.storage.syscalls import syncfs
 from safepy.wire import replication as wire
 from safepy.wire.secure import Refused
 from safepy.worker import messages
-from safepy.worker.common import Context, hello, in_thread
+from safepy.worker.common import Context, exclusions_of, hello, in_thread
 from safepy.worker.inspected import answer
 from safepy.worker.telling import ProgressLog
 from safepy.worker.transfers import Transfers
@@ -56,6 +57,7 @@ class Following:
         self.epoch = order.epoch
         self._keep_aside = order.keep_aside
         self._restored = order.restored
+        self._dated = False
         self._live: SecureStream | None = None
         self._attempt: Dial | None = None
         self._redial: Timer | None = None
@@ -73,10 +75,10 @@ class Following:
         #: Names the live stream, whatever connection carries it (I13).
         self._stream_id = ""
         self._resumable = True
-        self._verify: messages.Verify | None = None
-        self._reader = ColdReader(self._loop)
         #: The newest checkpoint in the record, as far as this role has heard.
         self._checkpoint_number = 0
+        self._verify: messages.Verify | None = None
+        self._reader = ColdReader(self._loop)
         self._dial()
 
     # -- the stream ----------------------------------------
@@ -167,6 +169,7 @@ class Following:
     def _message(self, message: wire.AnyMessage) -> None:
         match message:
             case wire.SyncBegin(stream_id, transfers, keep_aside):
+                self._dated = message.dated
                 self._begin_transfers(stream_id, transfers, keep_aside or self._keep_aside)
             case wire.SyncFlush(number):
                 self._flush(number)
@@ -232,6 +235,8 @@ class Following:
             except LocalFault as fault:
                 self._sync_failed(str(fault), False)
                 return
+            if self._dated:
+                suspects = by_name_only(suspects)
             if self._restored:
                 # The operator answers for what was done here while the module was stopped.
                 offers = [wire.SyncOffer(True, (), True)]
@@ -318,6 +323,7 @@ class Following:
             ack=self._acknowledge,
             complete=lambda seq, errno: self._send(wire.Completed(seq, errno)),
             fault=self._fault,
+            make_room=self._clear_left_out if exclusions_of(self._setup) else None,
         )
         self._say("E", "Reintegration ended (synchronize)")
         self._send(wire.AdoptDone(order.epoch))
@@ -340,13 +346,17 @@ class Following:
 
     def checkpoint_recorded(self, order: messages.CheckpointRecorded) -> None:
         if self._secondary is not None:
+            self._checkpoint_number = order.number
             self._send(wire.CheckpointDone(order.number))
+
+    def _clear_left_out(self, index: int, path: bytes) -> bool:
+        exclusion = exclusions_of(self._setup)[index]
+        return clear_left_out(self._context.door_fds[index], exclusion, path)
 
     def _acknowledge(self, seq: int) -> None:
         """At once, not at the turn's end: an application on the other node waits for it."""
         if self._live is not None:
             self._live.send(wire.encode(wire.Ack(seq)))
-            self._checkpoint_number = order.number
             self._live.flush()
 
     def _fault(self, errno: int, text: str) -> None:

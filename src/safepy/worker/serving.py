@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from safepy.core.replica.ops import Fsync, Op
+from safepy.dataplane.border import Border
 from safepy.dataplane.gate import GateKeeper
 from safepy.dataplane.primary import Primary
 from safepy.dataplane.reading import ColdReader
@@ -28,7 +29,7 @@ from safepy.storage.backing import Tree
 from safepy.wire import replication as wire
 from safepy.worker import estimating, messages
 from safepy.worker.checkpointing import Checkpoints
-from safepy.worker.common import Context, in_thread, sync_path
+from safepy.worker.common import Context, exclusions_of, in_thread, sync_path
 from safepy.worker.knowledge import PATHS_A_MESSAGE, new_session
 from safepy.worker.rescue import Rescue
 from safepy.worker.synchronise import Synchronisation
@@ -67,6 +68,7 @@ class Serving:
             on_first_modification=self._first_modification,
             on_fault=self._local_fault,
             keeper=self.keeper,
+            border=self._border(),
         )
         #: Everything is flushed here, and nothing was modified since; with the peer's copy equal.
         self._clean = self._equal = False
@@ -494,6 +496,10 @@ class Serving:
 
     def _local_fault(self, reason: str) -> None:
         self._context.report(messages.DiskFault(self.epoch, "OUTDATED", reason))
+
+    def _border(self) -> Border | None:
+        exclusions = exclusions_of(self._setup)
+        return Border(self._trees, exclusions) if exclusions else None
 
     def alive(self) -> messages.Alive:
         heard = self._context.heard_since_told(self._live)

@@ -15,6 +15,7 @@ from safepy.net.blocking import BlockingStream, connect_blocking
 from safepy.wire.secure import Hello
 from safepy.worker.common import Context, scope_of
 
+
 class Transfers:
     """The target's transfer threads: one connection each, ended together."""
 

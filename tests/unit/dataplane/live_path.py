@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safepy.core.replica.exclusion import Exclusion
 from safepy.core.replica.ops import Op
+from safepy.dataplane.border import Border, clear_left_out
 from safepy.dataplane.gate import GateKeeper
 from safepy.dataplane.keeper import Keeper
 from safepy.dataplane.pathmarks import PathMarks
@@ -23,6 +25,7 @@ sys.path.append(str(Path(__file__).parent.parent / "storage"))
 from replica_trees import Pair, make_pair, through_the_wire
 
 WAIT_S = 5.0
+Rules = tuple[tuple[str, str], ...]
 
 
 class Answers:
@@ -44,8 +47,11 @@ class Answers:
 class LivePath:
     """`now_s` is the gate's clock. `wire` holds what was sent and not yet received."""
 
-    def __init__(self, pair: Pair, max_ops: int = 1024, max_bytes: int = 1 << 20) -> None:
+    def __init__(
+        self, pair: Pair, max_ops: int = 1024, max_bytes: int = 1 << 20, rules: Rules = ()
+    ) -> None:
         self.pair = pair
+        self.exclusion = Exclusion(rules)
         self.loop = Loop()
         self.now_s = 0.0
         self.gate = GateKeeper(lambda: self.now_s)
@@ -64,6 +70,7 @@ class LivePath:
             max_ops,
             max_bytes,
             self.keeper,
+            Border([pair.here], [self.exclusion]) if rules else None,
         )
         self.secondary: Secondary | None = None
         self.peer_faults: list[tuple[int, str]] = []
@@ -102,8 +109,16 @@ class LivePath:
             self._acknowledge,
             self._complete,
             lambda number, text: self.peer_faults.append((number, text)),
+            self._make_room if self.exclusion else None,
         )
         return self.secondary
+
+    def _make_room(self, index: int, path: bytes) -> bool:
+        root = os.open(self.pair.there_path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            return clear_left_out(root, self.exclusion, path)
+        finally:
+            os.close(root)
 
     def _acknowledge(self, seq: int) -> None:
         self.acks.append(seq)
@@ -143,9 +158,11 @@ class LivePath:
 
 
 @contextmanager
-def make_live_path(max_ops: int = 1024, max_bytes: int = 1 << 20) -> Iterator[LivePath]:
+def make_live_path(
+    max_ops: int = 1024, max_bytes: int = 1 << 20, rules: Rules = ()
+) -> Iterator[LivePath]:
     with make_pair() as pair:
-        live = LivePath(pair, max_ops, max_bytes)
+        live = LivePath(pair, max_ops, max_bytes, rules)
         try:
             yield live
         finally:

@@ -65,6 +65,12 @@ class Exclusion:
             for depth in range(1, len(path) + 1)
         )
 
+    def depends(self, path: Path) -> bool:
+        """Whether what is left out below this directory depends on its path."""
+        if any(whole for _, whole in (*self._regexes, *self._only)):
+            return True
+        return any(len(rule) > len(path) and rule[: len(path)] == path for rule in self._paths)
+
 
 def _matches(rule: tuple[Pattern, bool], path: Path, name: str) -> bool:
     pattern, whole = rule
