@@ -334,6 +334,9 @@ class Following:
         """Everything before this is durable here (4.3 c), then the record says so."""
         if self._secondary is None:
             raise PeerError("a checkpoint before this node is in sync")
+        if number == self._checkpoint_number:  # asked again: the answer was lost on its way
+            self._send(wire.CheckpointDone(number))
+            return
         if self._checkpoints >= CHECKPOINTS_MAX:
             raise PeerError("a checkpoint is asked for again and again")
         self._checkpoints += 1
