@@ -29,6 +29,9 @@ from safepy.storage.resources import Resources
 _UP_DOWN = {"up": Level.INFO, "down": Level.EVENT}
 LOGGED = dict.fromkeys(("heartbeat", "heartbeatlocaladdr", "proc", "rfs", "custom"), _UP_DOWN)
 
+#: Of these "down" is nothing to tell.
+USUALLY_DOWN = ("rfs.degraded", "rfs.syncat")
+
 log = logging.getLogger(__name__)
 
 
@@ -221,6 +224,8 @@ class Executor:
         parts = self._parts
         if parts.resources.set(command.name, command.value, command.who):
             level = LOGGED.get(command.name.partition(".")[0], {}).get(command.value)
+            if command.name in USUALLY_DOWN and command.value == "down":
+                level = None
             if level is not None:
                 text = f"Resource {command.name} set to {command.value} by {command.who}"
                 parts.voice.say(command.who, level, text)

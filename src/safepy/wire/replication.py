@@ -140,13 +140,15 @@ class Fault(_Worded, frozen=True, tag=4):
 
 
 class SyncBegin(_Worded, frozen=True, tag=5):
-    """Source: open `transfers` transfer connections with `stream_id`; the comparison starts."""
+    """Source: open `transfers` transfer connections with `stream_id`; the comparison starts.
+    `dated`: an operator says that files older than a date are equal, known differences aside."""
 
     stream_id: Word
     transfers: Number
     keep_aside: bool
     mode: Word = "everything"
     reason: str = ""
+    dated: bool = False
 
 
 class SyncFlush(Message, frozen=True, tag=6):

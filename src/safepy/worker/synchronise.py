@@ -17,7 +17,7 @@ from typing import Protocol
 
 from safepy.core.replica.exclusion import Exclusion
 from safepy.core.replica.marks import FULL, WALK, Mark
-from safepy.core.replica.suspects import Suspects
+from safepy.core.replica.suspects import Suspects, by_name_only
 from safepy.dataplane.keeper import Keeper
 from safepy.dataplane.primary import Primary
 from safepy.dataplane.resync.scope import Scope
@@ -106,7 +106,12 @@ class Synchronisation:
         self.progress: Progress | None = Progress(phase="connect")
         self._deadline: Timer | None = None
         begin = wire.SyncBegin(
-            self.stream_id, transfers, order.keep_aside, order.mode, order.reason
+            self.stream_id,
+            transfers,
+            order.keep_aside,
+            order.mode,
+            order.reason,
+            order.since > 0,
         )
         live.send(wire.encode(begin))
         self._tell_timer: Timer = loop.call_later(TELL_INTERVAL_S, self._tell_again)
@@ -169,11 +174,15 @@ class Synchronisation:
             return
         keeper, paths = self._keeper, self._keeper.paths
         suspect = keeper.suspect_everything_because
-        self._mode, self._reason = choose(
-            self._mode, self._reason, suspect, keeper.incomplete, self._offer
-        )
-        self._suspects = keeper.suspects(self._mode is SyncMode.ZONES)
         setup, since_s = self._setup, self._order.since
+        if since_s:
+            # An operator answers for what is older, whatever this node cannot know.
+            self._suspects = by_name_only(keeper.suspects(False))
+        else:
+            self._mode, self._reason = choose(
+                self._mode, self._reason, suspect, keeper.incomplete, self._offer
+            )
+            self._suspects = keeper.suspects(self._mode is SyncMode.ZONES)
         self._source = Source(
             self._root_fds,
             self._streams,

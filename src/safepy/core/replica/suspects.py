@@ -100,3 +100,8 @@ def suspects_of(entries: Iterable[Entry], trees: int, damaged: bool) -> list[Sus
         for each in suspects if entry.tree == ALL_TREES else suspects[entry.tree : entry.tree + 1]:
             each.add_entry(entry)
     return suspects
+
+
+def by_name_only(suspects: Iterable[Suspects]) -> list[Suspects]:
+    """Without those that say no more than that anything may differ (an operator knows better)."""
+    return [Suspects() if each.everything else each for each in suspects]

@@ -1,0 +1,273 @@
+"""Loss of power at every point: nothing acknowledged is lost (P1, P2), both copies end equal.
+
+`SAFEPY_POWER_SEEDS=FROM-TO` runs more of them than a normal test run does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from power_disk import Disk, PowerCut
+from power_pair import Node, Pair, lookup, tree
+
+from safepy.core import records
+from safepy.core.replica import ops
+from safepy.worker import messages
+
+pytestmark = pytest.mark.kernel
+
+SEEDS = os.environ.get("SAFEPY_POWER_SEEDS", "0-300")
+#: Every run is cut at most so often, so that it comes to an end.
+CUTS_MAX = 3
+
+Content = dict[str, bytes]
+
+
+def seeds() -> Iterator[int]:
+    first, _, last = SEEDS.partition("-")
+    yield from range(int(first), int(last or first) + 1)
+
+
+def fill(root: Path) -> None:
+    """What was there before the product: no ids, nothing of it ever marked."""
+    for number in range(4):
+        (root / f"old{number}").write_bytes(os.urandom(9000 + 3000 * number))
+    (root / "same0").write_bytes(b"A" * 8192)
+    (root / "same1").write_bytes(b"B" * 8192)
+    for name in ("same0", "same1"):  # equal in size and time: only ids or marks tell them apart
+        os.utime(root / name, ns=(5, 5))
+
+
+@dataclass
+class Story:
+    """What the application did, and what it was told. `states[k]`: the files after k operations;
+    operations are answered in order, so a copy holds the first so many of them."""
+
+    states: list[Content]
+    answered: int = 0
+    #: (operations done, name) of fsyncs that were answered.
+    stable: list[tuple[int, str]] = field(default_factory=list)
+
+    def now(self) -> Content:
+        return dict(self.states[-1])
+
+
+def content_of(root: Path) -> Content:
+    return {name: content for name, (_, content) in tree(root).items()}
+
+
+class Application:
+    """Random operations through the primary, a few at a time."""
+
+    def __init__(self, pair: Pair, rng: random.Random, story: Story) -> None:
+        self.pair = pair
+        self.rng = rng
+        self.story = story
+        self._pending = 0
+
+    def forget(self) -> None:
+        """Nobody answers any more what was asked."""
+        self._pending = 0
+
+    def run(self, node: Node, count: int) -> None:
+        """Raises PowerCut."""
+        for _ in range(count):
+            self._one(node)
+            if self.rng.random() < 0.4:
+                limit = self.rng.randint(0, 3)
+                self.pair.until(lambda limit=limit: self._pending <= limit, "no answer")
+            if self.rng.random() < 0.1:
+                self.pair.turn()
+        self.pair.until(lambda: self._pending == 0, "no answer")
+
+    def _one(self, node: Node) -> None:
+        rng, files = self.rng, self.story.now()
+        name = rng.choice(sorted(files)) if files else "none"
+        kind = rng.choice(("write", "write", "write", "make", "rename", "unlink", "cut", "fsync"))
+        if kind == "make" or not files:
+            self._make(node, f"new{len(self.story.states)}")
+        elif kind == "write":
+            data = os.urandom(rng.choice((10, 3000, 4096, 10_000)))
+            offset = rng.randrange(0, len(files[name]) + 2000)
+            old = files[name].ljust(offset, b"\0")
+            files[name] = old[:offset] + data + old[offset + len(data) :]
+            self._give(node, ops.Write(lookup(node, name.encode()), offset, data), files)
+        elif kind == "rename":
+            target = rng.choice([*sorted(files), f"moved{len(self.story.states)}"])
+            if target != name:
+                files[target] = files.pop(name)
+                names = (name.encode(), ops.ROOT, target.encode())
+                self._give(node, ops.Rename(ops.ROOT, *names, 0), files)
+        elif kind == "unlink" and len(files) > 3:
+            del files[name]
+            self._give(node, ops.Unlink(ops.ROOT, name.encode()), files)
+        elif kind == "cut":
+            size = rng.randrange(0, len(files[name]) + 1)
+            files[name] = files[name][:size]
+            self._give(node, ops.SetAttr(lookup(node, name.encode()), size=size), files)
+        elif kind == "fsync":
+            self._fsync(node, name)
+
+    def _make(self, node: Node, name: str) -> None:
+        files = self.story.now()
+        handle = node.serving._trees[0].new_handle()
+        files[name] = b""
+        ident = node.serving._session + bytes(2) + handle.to_bytes(6, "big")
+        made = ops.Make(handle, ops.ROOT, name.encode(), 0o100600, 0, 0, 0, 0, ident=ident)
+        self._give(node, made, files)
+
+    def _give(self, node: Node, op: ops.Op, after: Content) -> None:
+        self.story.states.append(after)
+        number = len(self.story.states) - 1
+        self._pending += 1
+
+        def answer(errno: int, _: object) -> None:
+            self._pending -= 1
+            if errno == 0:
+                self.story.answered = max(self.story.answered, number)
+
+        try:
+            node.serving.primary.modify(0, op, answer)
+        except PowerCut:
+            self.pair.notice()
+        self._settle(node, op)
+
+    def _settle(self, node: Node, op: ops.Op) -> None:
+        """Names must be there before the next operation looks them up."""
+        if not isinstance(op, ops.Write):
+            self.pair.until(lambda: node.serving.primary.held == 0, "held for ever")
+
+    def _fsync(self, node: Node, name: str) -> None:
+        done = len(self.story.states) - 1
+        self._pending += 1
+
+        def answer(errno: int, _: object) -> None:
+            self._pending -= 1
+            if errno == 0:
+                self.story.stable.append((done, name))
+
+        node.serving.primary.modify(0, ops.Fsync(lookup(node, name.encode()), False), answer)
+
+
+def check_prefix(story: Story, root: Path) -> None:
+    """P2: this copy holds the first k operations, and k covers all that was answered. The story
+    goes on from there."""
+    held = content_of(root)
+    for number in range(len(story.states) - 1, story.answered - 1, -1):
+        if story.states[number] == held:
+            del story.states[number + 1 :]
+            return
+    raise AssertionError(f"answered {story.answered}, but no later state is held")
+
+
+def check_stable(story: Story, root: Path) -> None:
+    """P1: what an fsync covered is there, or something newer in its place."""
+    held = content_of(root)
+    for done, name in story.stable:
+        later = [state.get(name) for state in story.states[done:]]
+        if None in later:
+            continue  # removed or renamed since: by then it may be gone
+        content = held.get(name)
+        assert content is not None, f"{name} was stable and is gone"
+        synced = story.states[done][name]
+        for start in range(0, len(synced), 512):
+            piece = content[start : start + 512]
+            versions = [state[start : start + 512] for state in later if state is not None]
+            whole = any(version.startswith(piece) for version in versions)
+            assert whole or _mixed(piece, versions), f"{name} at {start} is older than its fsync"
+
+
+def _mixed(piece: bytes, versions: list[bytes]) -> bool:
+    """Each byte is one of those it had since."""
+    return all(any(at < len(v) and v[at] == byte for v in versions) for at, byte in enumerate(piece))
+
+
+def chapter(pair: Pair, rng: random.Random, application: Application, story: Story) -> None:
+    """From the first start until all is well again, through as many losses of power as come."""
+    for attempt in range(20):
+        try:
+            if attempt == 0:
+                source = first_start(pair)
+            else:
+                source = go_on(pair, story)
+                rearm(pair, rng)
+            application.run(source, rng.randint(5, 40))
+            if attempt:
+                return
+            while pair.cuts == 0:
+                application.run(source, 10)
+        except PowerCut:
+            application.forget()
+            with contextlib.suppress(PowerCut):
+                pair.notice()  # the daemon itself may have come upon it
+    raise AssertionError("never well again")
+
+
+def first_start(pair: Pair) -> Node:
+    a, b = pair.nodes["a"], pair.nodes["b"]
+    a.serve(records.lead(a.record, "s", "boot", same=False, forced=False))
+    pair.pair_up(a, b)
+    return a
+
+
+def go_on(pair: Pair, story: Story) -> Node:
+    """A pair again, and what it holds is what it must. Returns the primary."""
+    source, _ = pair.recover()
+    pair.until(lambda: source.serving.primary.held == 0, "held for ever")
+    root = source.root / "data"
+    if source.name not in pair.rebooted:
+        check_prefix(story, root)
+    else:  # what was not stable may be gone; the story goes on from what is there
+        check_stable(story, root)
+        story.states = [content_of(root)]
+        story.answered = 0
+        story.stable = []
+    pair.rebooted.clear()
+    return source
+
+
+def arm(pair: Pair, rng: random.Random) -> None:
+    """Where the power goes: of one node, or of both at the same moment."""
+    names = rng.choice((["a"], ["b"], ["a"], ["b"], ["a", "b"]))
+    for name in names:
+        disk = pair.nodes[name].disk
+        disk.cut_at = disk.moment + int(2 ** rng.uniform(0, 9))
+
+
+def rearm(pair: Pair, rng: random.Random) -> None:
+    if pair.cuts < CUTS_MAX and rng.random() < 0.5:
+        arm(pair, rng)
+
+
+@pytest.mark.parametrize("seed", list(seeds()))
+def test_power_cuts_lose_nothing_and_end_equal(watched: list[Disk], seed: int) -> None:
+    rng = random.Random(seed)
+    pair = Pair(watched, rng, rng.choice(("receipt", "apply")))
+    try:
+        pair.begin(fill)
+        story = Story([content_of(pair.nodes["a"].root / "data")])
+        application = Application(pair, rng, story)
+        arm(pair, rng)
+        chapter(pair, rng, application, story)
+        for node in pair.nodes.values():
+            node.disk.cut_at = None
+        finish(pair, story)
+    finally:
+        pair.close()
+
+
+def finish(pair: Pair, story: Story) -> None:
+    """Everything that was received is applied: both trees are the story's last state."""
+    target = next(n for n in pair.nodes.values() if n.worker._serving is None)
+    epoch = target.record.epoch
+    target.step(lambda n: messages.StopFollowing(n, epoch))
+    a, b = (pair.nodes[name].root / "data" for name in "ab")
+    assert tree(a) == tree(b), "the copies differ"
+    assert content_of(a) == story.states[-1]
+    assert not any(node.faults for node in pair.nodes.values())
