@@ -19,7 +19,7 @@ from types import FrameType
 
 from . import bench_cases as cases
 from . import bench_cipher, bench_systems, need
-from .bench_report import Results, markdown
+from .bench_report import Results, markdown, put
 from .bench_resync import Resynchronisations
 from .lab import Lab
 from .procs import LabError
@@ -122,7 +122,9 @@ def main(argv: list[str]) -> int:
         "--systems", action="append", default=[], metavar="TEXT", help="systems with TEXT"
     )
     parser.add_argument("--json", metavar="FILE", help="write every figure to FILE")
-    parser.add_argument("--markdown", metavar="FILE", help="write the tables to FILE")
+    parser.add_argument(
+        "--markdown", metavar="FILE", help="write the tables to FILE, e.g. docs/performance.md"
+    )
     parser.add_argument("--name", default="bench", help="of the lab")
     options = parser.parse_args(argv)
     need.commands("fio", "initdb")
@@ -144,7 +146,7 @@ def main(argv: list[str]) -> int:
     text = markdown(bench.results)
     print(text)
     if options.markdown:
-        Path(options.markdown).write_text(text)
+        put(Path(options.markdown), text)
     if options.json:
         told = dataclasses.asdict(bench.results)
         Path(options.json).write_text(json.dumps(told, indent=1) + "\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from . import bench_cases as case
 from . import bench_resync as resync
@@ -79,10 +80,10 @@ def _below(what: str, other: str) -> Callable[[Results], float | None]:
     return reached
 
 
-def _resync_over(what: str) -> Callable[[Results], float | None]:
+def _resync_over(what: str, other: str = resync.RSYNC) -> Callable[[Results], float | None]:
     def reached(results: Results) -> float | None:
         ours = results.resync_median(what, resync.SAFEPY)
-        theirs = results.resync_median(what, resync.RSYNC)
+        theirs = results.resync_median(what, other)
         return None if not ours or theirs is None else theirs / ours
 
     return reached
@@ -112,11 +113,22 @@ AIMS = (
     Aim(case.WARM_SMALL, "at least 0.9 of ext4", 0.9, _over(case.WARM_SMALL, EXT4)),
     Aim(case.LIST_AGAIN, "at least 0.9 of ext4", 0.9, _over(case.LIST_AGAIN, EXT4)),
     Aim(resync.SMALL, "at least as fast as rsync", 1, _resync_over(resync.SMALL)),
-    Aim(resync.LARGE, "at least 0.8 of rsync", 0.8, _resync_over(resync.LARGE)),
-    Aim(resync.TEN_ZONES, "under 2 s", 2, _resync_value(resync.TEN_ZONES), True),
+    Aim(resync.LARGE, "at least 0.8 of the disk", 0.8, _resync_over(resync.LARGE, resync.DISK)),
+    Aim(resync.IN_ALL, "under 2 s", 2, _resync_value(resync.IN_ALL), True),
     Aim(resync.TEN_ZONES, "under a tenth of rsync's time", 0.1, _part_of_rsync, True),
     Aim(resync.STALL, "under 250 ms", 250, _resync_value(resync.STALL), True),
 )
+
+
+_BEGIN, _END = "<!-- scripts/bench writes from here -->", "<!-- to here -->"
+
+
+def put(path: Path, text: str) -> None:
+    """Write the tables to a file; in one that has a place for them (docs/performance.md), there."""
+    old = path.read_text() if path.exists() else ""
+    before, begin, rest = old.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    path.write_text(f"{before}{begin}\n\n{text}\n{end}{after}" if begin and end else text)
 
 
 def markdown(results: Results) -> str:
@@ -149,13 +161,16 @@ def _systems(results: Results, delay: str, figures: Figures) -> str:
     return _table(["", *systems], rows)
 
 
+_RESYNCS = (resync.SAFEPY, resync.RSYNC, resync.DISK)
+
+
 def _resync(results: Results) -> str:
     rows = []
     for what in results.resync:
         unit = "ms" if what == resync.STALL else "s"
-        cells = [results.resync_median(what, one) for one in (resync.SAFEPY, resync.RSYNC)]
+        cells = [results.resync_median(what, one) for one in _RESYNCS]
         rows.append([what, *("" if one is None else f"{one:,.1f} {unit}" for one in cells)])
-    return _table(["", resync.SAFEPY, resync.RSYNC], rows)
+    return _table(["", *_RESYNCS], rows)
 
 
 def _ciphers(results: Results) -> str:
