@@ -188,7 +188,10 @@ def record(form: str) -> None:
     if form != "text":
         structured(shown, form)
         return
+    from safepy.core.syncmode import policy_in_words
+
     history = shown.pop("history")
+    shown["policy"] = policy_in_words(found.policy) or "default"
     rows = [(name, _plain(value)) for name, value in shown.items()]
     rows.append(("history", ", ".join(f"{epoch}:{gen}" for epoch, gen in history) or "-"))
     for line in table(rows):

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from test_core_election import BAD, NEW, UP, record, view
+from test_core_election import BAD, NEW, UP, record, situation, view
 from test_core_machine import PARAMS, Node, alone
 
 from safepy.core import commands as c
 from safepy.core import events as e
+from safepy.core.election import Verdict, decide
+from safepy.core.reunion import reunion
 from safepy.core.syncmode import Choice, applicable, choose, in_words, objection, policy_in_words
 from safepy.model import Active, Beat, Disk, Record, State, SyncMode, SyncPolicy
 
@@ -272,3 +274,42 @@ def test_a_failed_synchronisation_shows_in_a_resource() -> None:
     wait_beside(node)
     node.happen(e.ResyncFailed(node.state.record.epoch, "no room"))
     assert ("rfs.reintegre_failed", "true") in node.state.told_resources
+
+
+# A node that was put back to an older state (F50).
+
+AHEAD = replace(record("a", UP, "g"), checkpoint=9, checkpoint_started=9)
+OLD = replace(record("b", UP, "g"), checkpoint=4, checkpoint_started=4, last_role="P")
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs"),
+    [
+        (AHEAD, OLD),
+        (OLD, AHEAD),
+        (replace(AHEAD, disk=Disk.OUTDATED), OLD),
+        (OLD, replace(AHEAD, disk=BAD)),
+        (replace(AHEAD, gen="g"), replace(OLD, gen="h", base="g", history=((1, "g"),))),
+    ],
+)
+def test_f50_a_node_that_was_put_back_is_no_source(mine: Record, theirs: Record) -> None:
+    found = reunion(mine, False, view(theirs))
+    assert (found.row, found.source) == ("D10", None) and "put back" in found.sentence
+
+
+def test_f50_a_node_that_was_put_back_may_be_the_target() -> None:
+    newer = replace(AHEAD, gen="h", base="g", history=((1, "g"),))
+    assert reunion(newer, False, view(OLD)).source is True
+    assert chosen(newer, OLD).abnormal
+
+
+def test_f50_an_operator_may_say_that_the_old_data_are_right() -> None:
+    decision = decide(situation(OLD, view(AHEAD), wish="prim"))
+    assert (decision.verdict, decision.forced) == (Verdict.LEAD, True)
+    leader = view(replace(OLD, gen="x", base="g", forced=True), State.ALONE)
+    followed = decide(situation(AHEAD, leader))
+    assert (followed.verdict, followed.keep_aside) == (Verdict.FOLLOW, True)
+    waits = decide(situation(AHEAD, view(OLD, State.ALONE)))
+    assert (waits.verdict, waits.blocked, waits.remedy) == (Verdict.WAIT, True, "second")
+    asked = decide(situation(AHEAD, view(OLD, State.ALONE), wish="second"))
+    assert (asked.verdict, asked.keep_aside) == (Verdict.FOLLOW, True)
