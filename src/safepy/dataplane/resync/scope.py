@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from heapq import merge
 
 from safepy.core.replica.exclusion import Exclusion
 from safepy.dataplane.resync import tree as trees
@@ -11,6 +12,7 @@ from safepy.dataplane.resync.tree import Path
 
 #: Folders in the root of a tree in which a synchronisation holds what it takes out of its place.
 HOLD_PREFIX = b".safekit-moved-"
+_PORTION_NAMES = 20_000
 
 
 class Scope:
@@ -40,8 +42,7 @@ class Scope:
             names = trees.names_in(dir_fd)
         if not path:
             names = [name for name in names if not name.startswith(HOLD_PREFIX)]
-        names.sort()
-        return names
+        return in_order(names)
 
     def leaves_out(self, tree: int, path: Path) -> bool:
         """Whether a marked path is left out whatever stands there; what depends on its kind is
@@ -55,3 +56,15 @@ class Scope:
     def excludes(self, tree: int, path: Path, is_directory: bool) -> bool:
         """Whether what stands at `path` is left out, its parent being replicated."""
         return bool(self._exclusions) and self._exclusions[tree].excludes(path, is_directory)
+
+
+def in_order(names: list[bytes]) -> list[bytes]:
+    """Sorted. The interpreter does nothing else while it sorts: writers would wait for a directory
+    of a million names, so it is done in portions."""
+    if len(names) <= _PORTION_NAMES:
+        names.sort()
+        return names
+    portions = [
+        sorted(names[at : at + _PORTION_NAMES]) for at in range(0, len(names), _PORTION_NAMES)
+    ]
+    return list(merge(*portions))
