@@ -75,6 +75,8 @@ class Intent:
         self._thread = OneThread(loop, "intent-log", self._fault, self._submit)
         self._submit_posted = False
         self.failed = False
+        #: Whoever remembers that something was ready shall forget it now.
+        self.on_failed: Callable[[], None] = lambda: None
         self._begun = self._ends = False
         #: Serving without a peer: no checkpoint ends the window, so it coarsens instead.
         self._alone = True
@@ -380,6 +382,7 @@ class Intent:
     def _fault(self, reason: str) -> None:
         """After an error the disk's content is not known: nothing is retried (I16)."""
         self.failed = True
+        self.on_failed()
         self._on_fault(reason)
 
     def _opened(self) -> None:

@@ -38,11 +38,18 @@ class Keeper:
     def __init__(self, trees: Sequence[Tree], paths: PathMarks, intent: Intent | None) -> None:
         self._trees = trees
         self.paths = paths
-        self.intent = intent
+        self.intent: Intent | None = None
         #: (handle, zone) of writes whose marks are there, durable and by path, in this window.
         self._hot: list[set[int]] = [set() for _ in trees]
         # Not the session of new objects: what gets its id late is not new.
         self._late_session = secrets.token_bytes(8)
+        if intent is not None:
+            self.guard(intent)
+
+    def guard(self, intent: Intent) -> None:
+        """From here on nothing begins without its durable mark."""
+        self.intent = intent
+        intent.on_failed = self._forget_hot  # what is hot is not asked of it (F47)
 
     # -- asked by Primary -----------------------------------------------------------------------
 

@@ -81,7 +81,7 @@ class Guarded:
             self.log_faults.append,
             window_marks=N,
         )
-        live.keeper.intent = self.intent
+        live.keeper.guard(self.intent)
         live.until(lambda: self.intent.ready(0, Rename(ROOT, b"", ROOT, b"", 0)))
 
     def _want(self) -> None:
@@ -398,6 +398,7 @@ def test_f47_what_was_marked_before_does_not_begin_after_a_fault_either(guarded:
     guarded.log.broken = True
     guarded.do(Write(guarded.older[1], 0, b"new"))
     guarded.live.until(lambda: bool(guarded.log_faults))
+    assert guarded.live.primary.withdraw(guarded.live.primary._backlog[0][2])
     guarded.do(Write(guarded.older[0], 0, b"xxx"))
     assert guarded.content(0) == b"new"
 
