@@ -43,7 +43,7 @@ def test_files_hold_what_was_written_on_both_nodes(pair: Pair) -> None:
             said: list[str] = []
             Job(lambda said=said: said.append(load.stdout.readline())).finish(a, b, limit_s=LIMIT_S)
             assert said == [f"done {done}\n"], "see the standard error of fsx.py"
-            Job(lambda: sync_path(str(a.public))).finish(a, b, limit_s=60)
+            Job(lambda: sync_path(str(a.public))).finish(a, b, limit_s=120)
             on_a, on_b = picture(a.door), picture(b.public)
             assert differences(on_a, on_b) == [], f"first: primary, after {done} operations"
         assert not [r for r in a.reports + b.reports if isinstance(r, messages.DiskFault)]

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.timeout(3600)]
 
 HERE = Path(__file__).parent
 PROGRAMS = 4
-#: For one operation of each program to end, on a machine with other things to do.
+#: For one operation of each program, or a look at all, on a machine with other things to do.
 PAUSE_LIMIT_S = 90
 
 
@@ -137,11 +137,13 @@ class Scene:
         # A resynchronisation compares contents: holes within a zone may be zeros after it.
         ignore = {"data"} if self.resynchronised else set()
         # Pages that were written through a mapping, then everything on both nodes.
-        Job(lambda: sync_path(str(self.a.public))).finish(self.a, self.b)
+        Job(lambda: sync_path(str(self.a.public))).finish(self.a, self.b, limit_s=PAUSE_LIMIT_S)
         on_a, on_b = picture(self.a.door), picture(self.b.public)
         assert differences(on_a, on_b, ignore)[:20] == [], "first: primary, second: secondary"
         seen: list[dict[bytes, dict[str, object]]] = []
-        Job(lambda: seen.append(picture(self.a.public))).finish(self.a, self.b)
+        Job(lambda: seen.append(picture(self.a.public))).finish(
+            self.a, self.b, limit_s=PAUSE_LIMIT_S
+        )
         assert differences(on_a, seen[0])[:20] == [], "first: beneath, second: the mount"
         assert not [r for r in self.a.reports + self.b.reports if isinstance(r, messages.DiskFault)]
 

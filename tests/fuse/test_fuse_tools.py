@@ -58,7 +58,7 @@ class Scene:
             raise failed[0]
 
     def assert_equal_trees(self) -> None:
-        Job(lambda: sync_path(str(self.mount))).finish(self.a, self.b)
+        Job(lambda: sync_path(str(self.mount))).finish(self.a, self.b, limit_s=120)
         on_a, on_b = picture(self.a.door), picture(self.b.public)
         assert differences(on_a, on_b)[:20] == [], "first: primary, second: secondary"
 

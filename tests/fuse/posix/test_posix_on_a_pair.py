@@ -42,7 +42,7 @@ def test_every_case_is_seen_alike_and_arrives_on_the_other_node(pair: Pair, side
     except AssertionError as error:
         raise AssertionError(f"in {at[-1]}") from error
     assert unlike == []
-    Job(lambda: sync_path(str(a.public))).finish(a, b)
+    Job(lambda: sync_path(str(a.public))).finish(a, b, limit_s=120)
     on_a, on_b = picture(a.door), picture(b.public)
     assert len(on_a) > len(CASES)
     assert differences(on_a, on_b)[:20] == [], "first: primary, second: secondary"
