@@ -140,7 +140,7 @@ def _forced_prim(s: Situation) -> Decision:
         case Disk.UNCONFIGURED:
             return Decision(Verdict.LEAD, "prim", "first start, by an operator")
         case Disk.UPTODATE:
-            if s.peer is not None and put_back(s.record, s.peer.record):
+            if s.has_data and s.peer is not None and put_back(s.record, s.peer.record):
                 return Decision(Verdict.LEAD, "prim", "forced by an operator", forced=True)
             same = s.record.peer_behind and bool(s.record.gen)
             return Decision(Verdict.LEAD, "prim", "by an operator", same_generation=same)

@@ -36,11 +36,8 @@ def disk_fault(t: Turn, disk: Disk, reason: str) -> None:
     t.announce(Level.CRITICAL, f"The local replicated directories cannot be trusted: {reason}")
     if not s.serving or disk is Disk.UPTODATE:
         return
-    if s.link is not Link.PAIRED:
-        # The application goes on as far as it can; nobody is filled from this tree.
-        s.degraded = True
-        return
-    step_aside(t, Cause.LOCAL_FAULT)
+    # Alone the application goes on as far as it can; nobody is filled from this tree.
+    s.degraded = True
 
 
 # Changes.
@@ -104,6 +101,7 @@ def rules(t: Turn) -> bool:
         return False
     return (
         _other_leader(t)
+        or _has_a_better_copy(t)
         or _gives_up(t)
         or pairing.rules(t)
         or _modified_recorded(t)
@@ -156,6 +154,14 @@ def _other_leader(t: Turn) -> bool:
         return False
     t.announce(Level.EVENT, "Split brain recovery: exiting alone")
     step_aside(t, Cause.SPLIT_BRAIN)
+    return True
+
+
+def _has_a_better_copy(t: Turn) -> bool:
+    """This node's tree is faulty, and the secondary is in sync: hand over (F43)."""
+    if not t.s.degraded or t.s.link is not Link.PAIRED:
+        return False
+    step_aside(t, Cause.LOCAL_FAULT)
     return True
 
 

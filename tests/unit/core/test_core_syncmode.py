@@ -258,6 +258,17 @@ def test_a_node_that_cannot_be_replicated_from_fills_nobody() -> None:
     assert isinstance(peer, c.SendBeat) and peer.beat.view.degraded
 
 
+def test_f43_a_fault_while_the_secondary_joins_is_a_hand_over_once_it_has() -> None:
+    node = alone()
+    wait_beside(node)
+    epoch = node.state.record.epoch
+    node.happen(e.CaughtUp(epoch))
+    node.happen(e.DiskFault(epoch, Disk.OUTDATED, "EIO"))
+    assert node.state.serving
+    node.happen(e.Joined(node.state.record.epoch))
+    assert not node.state.serving and node.state.record.disk is Disk.OUTDATED
+
+
 def test_nobody_follows_a_node_that_runs_without_replication() -> None:
     node = Node()
     leader = replace(SOURCE, node="n2", peer="n1", cluster_id="cid", module="AM", peer_behind=True)
