@@ -18,11 +18,10 @@ from safepy.core.replica.intent import (
     Everything,
     NewSince,
     Recovered,
-    Touched,
 )
 from safepy.core.replica.ops import Fallocate, Op, SetAttr, Write
 from safepy.core.replica.suspects import IDENT_BYTES, Suspects, counter_of, suspects_of
-from safepy.core.replica.touches import WHOLE_FROM, Touches
+from safepy.core.replica.touches import WHOLE_FROM, Touches, bounded
 from safepy.dataplane.onethread import OneThread
 from safepy.host.loop import Loop
 from safepy.storage.backing import Tree
@@ -39,8 +38,6 @@ AHEAD = 8
 #: While ALONE: so many extents in all, then files become whole; so many files, then everything.
 ALONE_EXTENTS = 16_384
 ALONE_FILES = 16_384
-#: Sessions that an old log names; more become everything.
-SESSIONS_MAX = 1024
 _EXEMPT_MAX = 100_000
 
 
@@ -84,7 +81,7 @@ class Intent:
         self.full = False
         newest = recovered.newest
         self.window = 1 + (0 if newest is None else newest.window)
-        self._old = _bounded([entry for _, entry in recovered.entries])
+        self._old = bounded([entry for _, entry in recovered.entries], ALONE_FILES, ALONE_EXTENTS)
         #: All content is suspect already: no mark could add to that.
         self.everything = Everything(ALL_TREES) in self._old
         self._since = [tree.next_handle for tree in trees]
@@ -388,16 +385,3 @@ class Intent:
     def _opened(self) -> None:
         self._begun = True
         self._on_durable()
-
-
-def _bounded(entries: list[Entry]) -> list[Entry]:
-    """What an earlier run left, in a size that can be written anew."""
-    touches = Touches()
-    others = {entry for entry in entries if not isinstance(entry, Touched)}
-    for entry in entries:
-        if isinstance(entry, Touched):
-            key = (entry.tree, entry.inode)
-            touches.add(key, entry.first, entry.first + entry.count - 1)
-    if len(others) > SESSIONS_MAX or not touches.coarsen(ALONE_FILES, ALONE_EXTENTS):
-        return [Everything(ALL_TREES)]
-    return [*others, *touches.entries()]

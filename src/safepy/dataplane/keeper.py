@@ -115,6 +115,11 @@ class Keeper:
             if tree.takes_ident(handle) and not tree.ident_of(handle)
         ]
 
+    @property
+    def failed(self) -> bool:
+        """The log cannot be written: nothing that modifies may begin any more (F47)."""
+        return self.intent is not None and self.intent.failed
+
     # -- told by the worker -----------------------------------------------------------------------
 
     def suspects(self, zones_only: bool) -> list[Suspects]:

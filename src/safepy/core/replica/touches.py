@@ -5,12 +5,14 @@ Pure bookkeeping. Coarsening is always right, dropping never: a file becomes who
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-from safepy.core.replica.intent import WHOLE, Touched
+from safepy.core.replica.intent import ALL_TREES, WHOLE, Entry, Everything, Touched
 
 #: A file that an operation touches in more extents than this is marked whole.
 WHOLE_FROM = 256
+#: Sessions of new objects that a log names; more become everything.
+SESSIONS_MAX = 1024
 
 #: (tree, inode number)
 Key = tuple[int, int]
@@ -93,3 +95,16 @@ class Touches:
             before = len(mine)
             mine.update(extents)
             self.extents += len(mine) - before
+
+
+def bounded(entries: Sequence[Entry], files: int, extents: int) -> list[Entry]:
+    """The entries of a log in a size that can be written anew: coarser, if need be."""
+    touches = Touches()
+    others = {entry for entry in entries if not isinstance(entry, Touched)}
+    for entry in entries:
+        if isinstance(entry, Touched):
+            key = (entry.tree, entry.inode)
+            touches.add(key, entry.first, entry.first + entry.count - 1)
+    if len(others) > SESSIONS_MAX or not touches.coarsen(files, extents):
+        return [Everything(ALL_TREES)]
+    return [*others, *touches.entries()]
