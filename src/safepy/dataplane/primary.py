@@ -289,7 +289,7 @@ class Primary:
             self._on_first_modification()
 
     def _postpone(self, index: int, op: Op, answer: Answer) -> None:
-        if self._failed:
+        if self._failed or self._refusing():
             answer(errnos.EIO, None)
             return
         self._backlog.append((index, op, answer))
@@ -298,9 +298,17 @@ class Primary:
         if self.brake_s:
             self._run_backlog()
 
+    def _refusing(self) -> bool:
+        """Without a log, a node that is ALONE has nobody to hand over to: an error is all that
+        is left for the application (F43, F47). In PRIM it waits for the hand-over."""
+        keeper = self._keeper
+        return keeper is not None and keeper.failed and not self._peer.connected
+
     def _run_backlog(self) -> None:
         """In order, as far as may be. Braked: one, and the next after a while."""
         backlog = self._backlog
+        while backlog and not self._held and self._refusing():
+            backlog.popleft()[2](errnos.EIO, None)
         while backlog and self._brake_timer is None and self._may_begin(*backlog[0][:2]):
             self._begin(*backlog.popleft())
             if self.brake_s and not self._peer.connected:

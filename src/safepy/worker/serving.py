@@ -58,7 +58,7 @@ class Serving:
             self._session,
             on_durable=lambda: self.primary.kick(),
             on_wanted=lambda: self._checkpoints.want(),
-            on_fault=self._local_fault,
+            on_fault=self._log_fault,
         )
         self._checkpoints = Checkpoints(context, self.keeper, self._say_live, self._local_fault)
         self.primary = Primary(
@@ -493,6 +493,10 @@ class Serving:
 
     def _first_modification(self) -> None:
         self._context.report(messages.FirstModification(self.epoch))
+
+    def _log_fault(self, reason: str) -> None:
+        self._local_fault(reason)
+        self.primary.kick()
 
     def _local_fault(self, reason: str) -> None:
         self._context.report(messages.DiskFault(self.epoch, "OUTDATED", reason))
