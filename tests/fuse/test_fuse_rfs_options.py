@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -257,3 +258,21 @@ def test_rfsverify_on_the_command_line(mirror: Mirror) -> None:
         lambda: mirror.story("mended"),
     )
     assert mirror.tree(n2)["two"] == b"content"
+
+
+def test_a_mount_that_does_not_answer(mirror: Mirror) -> None:
+    begin(mirror, 'checktime="1000" checkintv="1"')
+    n1 = mirror.n1
+    n1.act("prim")
+    until(lambda: n1.shown == "ALONE Ready", lambda: mirror.story("alone"))
+    before = mirror.worker(n1)
+    # Found before its silence is: that is waited for longer.
+    os.kill(before, signal.SIGSTOP)
+    wanted = f"nfsadmin The replicated directory {mirror.data} does not answer (checktime)"
+    until(lambda: wanted in n1.lines(), lambda: mirror.story(wanted))
+    assert "heart Action stopstart called by nfsadmin" in n1.lines()
+    until(
+        lambda: n1.shown == "ALONE Ready" and mirror.worker(n1) not in (0, before),
+        lambda: mirror.story("alone again, with a new worker"),
+        60.0,
+    )
