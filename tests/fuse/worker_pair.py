@@ -70,12 +70,8 @@ class HandledWorker:
         }
         settings.update(setup)
         try:
-            try:
             self.step(lambda number: messages.Setup(step_id=number, **settings))  # type: ignore[arg-type]
         except BaseException:  # nobody has it yet who would close it
-            self.close()
-            raise
-        except AssertionError:
             self.close()
             raise
 
