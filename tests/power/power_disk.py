@@ -101,8 +101,11 @@ class Disk:
         self.touched(path)
         inode = self._inodes[os.stat(path).st_ino]
         before, now = inode.at(self._committed), inode.at(self.moment)
-        if not data_only or before is None or now is None or len(before.content) != len(
-            now.content
+        if (
+            not data_only
+            or before is None
+            or now is None
+            or len(before.content) != len(now.content)
         ):
             self._committed = self.moment
         inode.synced = self.moment
@@ -147,7 +150,9 @@ class Disk:
             for name in sorted(os.listxattr(path, follow_symlinks=follow))
         )
         times = (st.st_mode, st.st_uid, st.st_gid, st.st_mtime_ns, st.st_rdev)
-        inode.versions.append((self.moment, Picture(*times, link, xattrs, content, tuple(children))))
+        inode.versions.append(
+            (self.moment, Picture(*times, link, xattrs, content, tuple(children)))
+        )
 
     # -- after the cut ----------------------------------------
 
@@ -204,7 +209,7 @@ def _candidates(inode: Inode, moment: int, start: int, end: int) -> list[bytes]:
     found: list[bytes] = []
     for when, picture in inode.versions:
         short = len(picture.content) <= start
-        if when <= moment and (short or when <= inode.synced):
+        if when <= inode.synced or (short and when <= moment):
             found = []  # older than the sync, or gone: the page begins anew
         if short:
             if when > moment:

@@ -80,7 +80,7 @@ class Loop:
     def post(self, call: Callback) -> None:
         """Have `call` run in the loop's thread, soon. The only method for other threads."""
         self._posted.append(call)
-        if threading.get_ident() != self._thread:
+        if threading.get_ident() != self._thread and self._wake_fd >= 0:
             os.eventfd_write(self._wake_fd, 1)
 
     def at_turn_end(self, call: Callback) -> None:
@@ -114,7 +114,9 @@ class Loop:
     def close(self) -> None:
         self._epoll.close()
         self._crowd.close()
-        os.close(self._wake_fd)
+        # A thread that ends later finds nobody to wake, not somebody else's descriptor.
+        wake_fd, self._wake_fd = self._wake_fd, -1
+        os.close(wake_fd)
 
     def _wait(self, wait_s: float | None) -> list[tuple[int, int]]:
         """What happened; waits at most `wait_s`, awake as long as `host/spinning.py` says."""
