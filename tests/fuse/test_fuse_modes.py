@@ -216,6 +216,22 @@ def test_a_directory_that_was_renamed_is_not_copied(pair: Pair) -> None:
     assert read - LOGS_READ < 20 * 10 * ZONE / 4
 
 
+def test_after_a_hand_over_there_is_nothing_to_compare(pair: Pair) -> None:
+    a, b = pair.worker("a"), pair.worker("b")
+    fill(a.beneath, 40)
+    epoch = pair_up(a, b)
+    Job(lambda: write_at(a.public / "big1", 5, b"before")).finish(a, b)
+    Job(lambda: a.step(lambda n: messages.Quiesce(n, epoch))).finish(b)
+    a.step(lambda n: messages.Demote(n, epoch))
+    b.step(lambda n: messages.StopFollowing(n, epoch))
+    epoch += 1
+    serve_alone(b, epoch)
+    Job(lambda: write_at(b.public / "big2", 5, b"after")).finish(b)
+    (mode, _), read = reunite(b, a, epoch)
+    assert mode == "zones"
+    assert read - LOGS_READ < 10 * ZONE
+
+
 def test_a_first_synchronisation_that_fails_leaves_everything_to_compare(pair: Pair) -> None:
     """I8, I9: also when the source's worker is another one by then."""
     a, b = pair.worker("a"), pair.worker("b")

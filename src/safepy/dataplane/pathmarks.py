@@ -82,13 +82,17 @@ class PathMarks:
 
     def rotate(self) -> None:
         """A checkpoint begins."""
-        for index, marks in enumerate(self._current):
-            self._previous[index].absorb(marks)
+        for index, marks in enumerate(self._previous):
+            if not marks:  # as it should be; then a large window costs nothing here
+                self._previous[index] = self._current[index]
+                self._current[index] = marks
+            else:
+                marks.absorb(self._current[index])
 
     def drop_previous(self) -> None:
         """The checkpoint is recorded: both nodes have what was marked before it (I6)."""
         for marks in self._previous:
-            marks.take()
+            marks.clear()
 
     def go_alone(self) -> None:
         """The peer was left behind: no checkpoint ends a window any more."""
@@ -98,7 +102,7 @@ class PathMarks:
     def reset(self) -> None:
         """The peer has adopted and both flushed (I8, I11, I12): nothing differs."""
         for marks in (*self._current, *self._previous, *self._taken):
-            marks.take()
+            marks.clear()
         self.incomplete = ""
 
     # -- an attempt to bring the peer up to date ----------------------------------------------

@@ -242,3 +242,13 @@ def test_marks_are_saved_and_loaded_whole(live: LivePath) -> None:
     again = type(paths)(1)
     again.load(saved)
     assert again.take() == paths.take()
+
+
+def test_a_checkpoint_that_was_never_recorded_keeps_its_window(live: LivePath) -> None:
+    handle = make(live, ROOT, b"f")
+    settle(live)
+    for zone in (0, 2, 4):
+        live.modify(str(zone), Write(handle, zone * ZONE_BYTES, b"x"))
+        live.keeper.rotate()
+    live.keeper.go_alone()
+    assert live.keeper.take() == [{b"f": zones(0, 2, 4)}]

@@ -229,7 +229,9 @@ def test_marks_outlive_a_clean_stop_and_nothing_else(node: Node) -> None:
     # That run ends without a word: the file is still there, but it is of the run before.
     node.crash()
     node.start()
-    assert node.serve().incomplete
+    keeper = node.serve()
+    assert keeper.incomplete
+    assert keeper.take() == [{}]
 
 
 def test_what_is_in_the_log_after_a_crash_is_asked_for(node: Node) -> None:

@@ -88,7 +88,7 @@ class Marks:
         if self._covered(path):
             return
         if path == b"":
-            self._clear()
+            self._empty()
         # What lies below stays listed until `take` or the bound sifts it: a set is enough.
         self._full.add(path)
         self._walk.discard(path)
@@ -175,9 +175,13 @@ class Marks:
     def take(self) -> dict[bytes, Mark]:
         """As `marks`; none are left here."""
         taken = self.marks()
-        self._clear()
-        self.overflowed = False
+        self.clear()
         return taken
+
+    def clear(self) -> None:
+        """Nothing is marked any more."""
+        self._empty()
+        self.overflowed = False
 
     def put_back(self, marks: Mapping[bytes, Mark]) -> None:
         """Add marks that were taken but not dealt with."""
@@ -198,7 +202,7 @@ class Marks:
         self.put_back(other.take())
         self.overflowed = self.overflowed or overflowed
 
-    def _clear(self) -> None:
+    def _empty(self) -> None:
         self._full, self._walk, self._parts = set(), set(), {}
 
     def _drop(self, path: bytes, lifted: Mapping[bytes, Mark]) -> None:
@@ -238,7 +242,7 @@ class Marks:
             return
         self._sift()
         if len(self._full) + len(self._walk) + len(self._parts) > self._max_paths // 2:
-            self._clear()
+            self._empty()
             self._walk.add(b"")
             self.overflowed = True
 
