@@ -271,6 +271,7 @@ def test_f40_starved_of_processor_time() -> None:
 def test_f47_the_primary_cannot_write_its_record() -> None:
     """No state change and no answer that needs one: it stops, the secondary takes over."""
     cluster, first, second = pair(12)
+    gen = first.disk.record.gen
     first.record_fails = True
     cluster.cut_stream()
     cluster.run(1.0)
@@ -279,6 +280,7 @@ def test_f47_the_primary_cannot_write_its_record() -> None:
     becomes(cluster, second, ALONE)
     first.record_fails = False
     assert first.state is not None and "record cannot be written" in first.state.reason
+    assert first.state.wanted.gen == gen, "a claim that was never written is not taken back"
     cluster.act("n1", "start")
     at_rest(cluster)
 

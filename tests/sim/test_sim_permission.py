@@ -13,12 +13,12 @@ from node import Node
 from safepy.core import election, following, permission, records, serving
 from safepy.core.arbitration import Arbiter, Arbitration
 from safepy.core.election import Decision, Situation
-from safepy.core.state import ModuleState
+from safepy.core.state import Link, ModuleState
 from safepy.core.status import snapshot
 from safepy.core.transitions import Cause
 from safepy.core.turn import Turn
 from safepy.core.witness import register_anew
-from safepy.model import Disk, State
+from safepy.model import Disk, PeerView, State
 
 Patch = pytest.MonkeyPatch
 LIMIT_S = 10.0
@@ -287,6 +287,71 @@ def test_f15_the_winner_crashes_before_its_record() -> None:
     owners = {name for _, name in cluster.arbiters.granted}
     assert owners == {"n1"}
     reunite(cluster)
+
+
+def test_a_claim_in_vain_begins_a_new_period(monkeypatch: Patch) -> None:
+    """Only the secondary believed that the other one was lost, and its claim is stored: were the
+    pair to go on in the same period, its next loss would find the witness closed."""
+    cluster, first, second = pair(21, Arbiter.WITNESS)
+    cluster.arbiters.answers_lost = 1.0
+    believes = True
+    lost = Turn.peer_lost.fget
+    assert lost is not None
+    monkeypatch.setattr(
+        Turn,
+        "peer_lost",
+        property(lambda t: (believes and t.s.params.node == "n2") or lost(t)),
+    )
+    assert cluster.until(lambda: bool(cluster.arbiters.granted), 5.0), cluster.tail()
+    believes = False
+    cluster.arbiters.heal()
+    cluster.run(1.0)
+    assert cluster.until(cluster.pair_ready, 60.0), cluster.tail()
+    cluster.run(2.0)
+    second.power_off()
+    assert cluster.until(lambda: shown(first) is State.ALONE, 20.0), cluster.tail()
+
+
+def stale_word() -> None:
+    """The heartbeats are cut while the secondary adopts; the primary stops and starts again before
+    it counts the other one as lost: what it believes of it is from before the adoption."""
+    cluster, first, second = pair(22, Arbiter.WITNESS)
+    second.power_off()
+    assert cluster.until(lambda: shown(first) is State.ALONE, 30.0)
+    cluster.sync_s = (1.0, 1.0)
+    second.power_on()
+    for node in (first, second):
+        node.script_s = (0.005, 0.01)
+
+    def caught_up() -> bool:
+        return first.state is not None and first.state.link is not Link.SOLO
+
+    while not caught_up():
+        assert cluster.clock.now < 100, cluster.tail()
+        cluster.run(0.001)
+    cluster.network.cut_lanes(*NAMES)
+    assert cluster.until(lambda: shown(first) is State.PRIM, 1.0), cluster.tail()
+    cluster.act("n1", "stop")
+    assert cluster.until(lambda: shown(first) is State.STOP, 2.0), cluster.tail()
+    cluster.cut_stream()
+    cluster.act("n1", "start")
+    cluster.run(30.0)
+    assert len(leaders(cluster)) == 1, cluster.tail()
+    reunite(cluster)
+
+
+def test_i3_the_other_nodes_word_must_be_younger_than_what_it_was_sent(monkeypatch: Patch) -> None:
+    stale_word()
+    meet = election._meet
+
+    def believed(s: Situation, peer: PeerView) -> Decision:
+        if peer.state is State.SECOND:
+            peer = replace(peer, state=State.WAIT, ready_to_follow=True)
+        return meet(replace(s, fresh=True), peer)
+
+    monkeypatch.setattr(election, "_meet", believed)
+    with pytest.raises(Broken):
+        stale_word()
 
 
 def test_a_claim_that_was_not_used_does_not_stand_in_the_way() -> None:
