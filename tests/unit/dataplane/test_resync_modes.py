@@ -233,3 +233,41 @@ def test_a_large_file_is_shared_by_the_transfers(trees, monkeypatch, there):
     moved = 70 * ZONE + 77 if there == "absent" else 40 * ZONE + 77
     assert result.bytes_copied == moved
     assert len({id(stream) for stream, size in used if size > ZONE}) > 1
+
+
+ALONE = {
+    "mode": lambda p: p["f"].chmod(0o4711),
+    "owner": lambda p: os.chown(p["f"], 5, 6),
+    "group of a link": lambda p: os.chown(p["link"], -1, 7, follow_symlinks=False),
+    "time": lambda p: os.utime(p["f"], ns=(1, 77)),
+    "time of a directory": lambda p: os.utime(p["d"], ns=(1, 77)),
+    "xattr": lambda p: os.setxattr(p["f"], "user.x", b"y"),
+    "xattr of a directory": lambda p: os.setxattr(p["d"], "trusted.x", b"y"),
+    "target of a link": lambda p: (p["link"].unlink(), p["link"].symlink_to("t2")),
+    "device": lambda p: (p["dev"].unlink(), os.mknod(p["dev"], 0o20600, os.makedev(1, 7))),
+    "another name": lambda p: os.link(p["f"], p["d"] / "second"),
+    "kind": lambda p: (p["f"].unlink(), p["f"].mkdir()),
+    "gone": lambda p: p["f"].unlink(),
+    "new": lambda p: (p["d"] / "new").touch(),
+}
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+@pytest.mark.parametrize("kind", ALONE)
+def test_one_difference_and_no_other_is_found_by_a_walk(trees, kind, side):
+    left, right = trees
+    (left / "d").mkdir()
+    places = {"f": "f", "d": "d", "link": "d/link", "dev": "d/dev"}
+    (left / "f").write_bytes(b"content")
+    (left / "d" / "link").symlink_to("t1")
+    os.mknod(left / "d" / "dev", 0o20600, os.makedev(1, 3))
+    resync(left, right)
+    top = left if side == "source" else right
+    before = {at: (top / at).stat().st_mtime_ns for at in (".", "d")}
+    ALONE[kind]({name: top / at for name, at in places.items()})
+    for at, time_ns in before.items():  # so that nothing else tells
+        if kind != "time of a directory":
+            os.utime(top / at, ns=(1, time_ns))
+    resync(left, right, walk_marks())
+    assert_equal(left, right)
+    assert idents_of(left) == idents_of(right)

@@ -12,6 +12,8 @@ from resync_lab import ZONE, Lab, Logged, assert_equal, full_marks, idents_of, r
 
 from safepy.core.replica.marks import Marks
 from safepy.dataplane.resync.aside import Aside
+from safepy.dataplane.resync.messages import Entry
+from safepy.dataplane.resync.moves import Moves
 
 SIZE = 20 * ZONE
 
@@ -227,3 +229,28 @@ def test_many_renames_end_equal(pair, seed, mode):
             assert idents_of(pair.left) == idents_of(pair.right)
         lab.source.finish()
         assert not lab.errors
+
+
+def test_only_what_has_the_ident_is_taken(tmp_path):
+    """The index may be of a time when something else stood there."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        os.setxattr(tmp_path / name, "trusted.safekit.id", name.encode() * 16)
+    root = os.open(tmp_path, os.O_RDONLY)
+    moves = Moves([root])
+
+    def take(holder, path, ident, mode=0o40755):
+        entry = Entry(b"new", mode, 0, 0, 0, 0, 0, ident=ident)
+        return moves.take(0, holder, path, root, entry, lambda: None)
+
+    assert moves.holder(0, b"a" * 16, lambda: None) == (b"a",)
+    (tmp_path / "a").rename(tmp_path / "aside")
+    (tmp_path / "b").rename(tmp_path / "a")
+    assert not take((b"a",), (b"new",), b"a" * 16)
+    assert not take((b"gone",), (b"new",), b"a" * 16)
+    assert not take((b"a",), (b"new",), b"b" * 16, mode=0o100644)
+    assert not take((b"a",), (b"a", b"new"), b"b" * 16)  # not into itself
+    assert os.listdir(tmp_path / "a") == []
+    assert take((b"a",), (b"new",), b"b" * 16)
+    assert sorted(os.listdir(tmp_path)) == ["aside", "new"]
+    os.close(root)
