@@ -272,7 +272,7 @@ def _by_target(real: Callable[..., Any]) -> Callable[..., Any]:
         path = _place(target, named.get("dir_fd"))
         if _disk(path) is None:
             return real(target, *args, **named)
-        with _changing(path if not isinstance(target, int) else path, _look_at(target, path)):
+        with _changing(path, _look_at(target, path)):
             return real(target, *args, **named)
 
     return call

@@ -23,7 +23,8 @@ from safepy.core import records, syncmode
 from safepy.core.replica import intent, ops
 from safepy.core.reunion import reunion
 from safepy.host.loop import Loop
-from safepy.model import Active, Disk as Quality, PeerView, Record, State, Status
+from safepy.model import Active, PeerView, Record, State, Status
+from safepy.model import Disk as Quality
 from safepy.storage.record import RecordFile
 from safepy.worker import messages
 from safepy.worker.main import Worker
@@ -331,10 +332,7 @@ class Pair:
             leads[0].left_alone()
         for name in dead:
             self.power_back(name)
-        if leads:
-            source = leads[0]
-        else:
-            source = self._elect(set(dead))
+        source = leads[0] if leads else self._elect(set(dead))
         target = self.nodes[self.other(source.name)]
         if target.worker._following is not None:
             epoch = target.record.epoch
@@ -348,13 +346,11 @@ class Pair:
         a, b = self.nodes["a"], self.nodes["b"]
         for node in (a, b):
             if node.worker._following is not None:
-                epoch = node.record.epoch
-                node.step(lambda n: messages.StopFollowing(n, epoch))
-        for mine, theirs in ((a, b), (b, a)):
-            if mine.record.disk is Quality.UPTODATE and mine.record.peer_behind:
-                mine.serve(records.lead(mine.record, "s", "boot", same=True, forced=False))
-                return mine
-            del theirs
+                node.step(lambda n, e=node.record.epoch: messages.StopFollowing(n, e))
+        for node in (a, b):
+            if node.record.disk is Quality.UPTODATE and node.record.peer_behind:
+                node.serve(records.lead(node.record, "s", "boot", same=True, forced=False))
+                return node
         view = replace(b.view(State.WAIT), lost_volatile="b" in lost_memory)
         meeting = reunion(a.record, "a" in lost_memory, view)
         if meeting.source is None and meeting.row == "D1":

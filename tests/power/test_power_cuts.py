@@ -314,18 +314,20 @@ def test_without_i5_marks_that_are_not_durable_k1_k2(
     assert breaks(watched, 402)
 
 
-def test_without_i6_marks_dropped_when_the_checkpoint_begins_k3(
+def test_without_i6_marks_are_dropped_on_acknowledgement_k3(
     watched: list[Disk], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The window before a checkpoint goes before both nodes have what it marks."""
-    rotate = Keeper.rotate
+    """What the other node has in memory only is marked no more."""
+    may_begin = Keeper.may_begin
 
-    def rotate_and_drop(self: Keeper) -> None:
-        rotate(self)
-        self.drop_previous()
+    def begin_and_forget(self: Keeper, index: int, op: ops.Op) -> bool:
+        may = may_begin(self, index, op)
+        self.paths.rotate()
+        self.paths.drop_previous()
+        return may
 
-    monkeypatch.setattr(Keeper, "rotate", rotate_and_drop)
-    assert breaks(watched, 100)
+    monkeypatch.setattr(Keeper, "may_begin", begin_and_forget)
+    assert breaks(watched)
 
 
 def test_without_i12_nobody_flushes_k8(
