@@ -284,7 +284,7 @@ class MoreNamesAre(_Worded, frozen=True, tag=22):
 
 class Inspect(_Worded, frozen=True, tag=23):
     """Primary, in order among the operations: digests of these names in this directory, as they are
-    now (`dataplane.inspection`). `warm`: out of order, only have them read into memory."""
+    now (`dataplane.resync.inspection`). `warm`: out of order, only have them read into memory."""
 
     number: Number
     tree: TreeIndex

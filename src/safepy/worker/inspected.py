@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
-from safepy.dataplane import inspection
+from safepy.dataplane.resync import inspection
 from safepy.dataplane.resync import tree as trees
 from safepy.dataplane.secondary import Secondary
 from safepy.errors import PeerError

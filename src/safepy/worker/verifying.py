@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from stat import S_ISDIR, S_ISREG
 
-from safepy.dataplane import inspection
-from safepy.dataplane.inspection import ABSENT, Digest, Item
+from safepy.dataplane.resync import inspection
 from safepy.dataplane.resync import tree as trees
+from safepy.dataplane.resync.inspection import ABSENT, Digest, Item
 from safepy.dataplane.resync.scope import Scope
 from safepy.dataplane.resync.tree import Path
 from safepy.errors import PeerError
