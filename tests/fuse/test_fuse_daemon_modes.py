@@ -60,8 +60,11 @@ def back(mirror: Mirror, action: str = "start", **words: object) -> None:  # noq
 def test_a_clean_return_looks_at_zones_and_a_crash_at_names(mirror: Mirror) -> None:  # noqa: F811
     pair_up(mirror)
     assert chosen(mirror.n1).startswith("everything"), mirror.story("the first one")
+    # A join is a checkpoint.
+    assert [state_of(node).record.checkpoint for node in mirror.nodes] == [1, 1]
     away(mirror)
     back(mirror)
+    assert [state_of(node).record.checkpoint for node in mirror.nodes] == [2, 2]
     assert "zones only" in chosen(mirror.n1), mirror.story("zones")
     assert "zones only" in state_of(mirror.n1).synchronisation
     # The primary's daemon and worker are killed: it comes back as one that crashed.
@@ -184,17 +187,6 @@ def test_external_synchronisation_from_a_backup(mirror: Mirror) -> None:  # noqa
     assert resource(n2, "usersetting.rfssyncuid") == "default"
 
 
-def test_checkpoints_count_on_both_nodes(mirror: Mirror) -> None:  # noqa: F811
-    """Without waiting for half a minute: the join is the first one."""
-    pair_up(mirror)
-    records = [state_of(node).record for node in mirror.nodes]
-    assert [record.checkpoint for record in records] == [1, 1]
-    away(mirror)
-    back(mirror)
-    records = [state_of(node).record for node in mirror.nodes]
-    assert records[0].checkpoint == records[1].checkpoint == records[0].checkpoint_started >= 2
-
-
 def test_a_callback_can_keep_a_synchronisation_from_beginning(mirror: Mirror) -> None:  # noqa: F811
     rfs = f'<rfs scripts="on"><replicated dir="{mirror.data}"/></rfs>'
     xml = config(PULSE_MS, TIMEOUT_MS, "", rfs).replace("%NODE%", "one")
@@ -227,3 +219,46 @@ def test_a_callback_can_keep_a_synchronisation_from_beginning(mirror: Mirror) ->
     mirror.become("SECOND Ready", "PRIM Ready")
     seen = (mirror.n1.var / "modules" / MODULE / "callbacks").read_text().split()
     assert seen == ["_rfs_pritoscd", "_rfs_startsynch"]
+
+
+@pytest.mark.skipif("SAFEPY_LONG" not in os.environ, reason="SAFEPY_LONG=1: 40 s")
+def test_checkpoints_go_on_while_the_pair_lives(mirror: Mirror) -> None:  # noqa: F811
+    pair_up(mirror)
+    place = mirror.at(mirror.n1) / "before 50"
+
+    def counted() -> bool:
+        with place.open("r+b") as file:
+            file.write(os.urandom(10))
+        return all(state_of(node).record.checkpoint >= 2 for node in mirror.nodes)
+
+    until(counted, lambda: mirror.story("a checkpoint"), 60.0)
+
+
+def test_syncat_and_syncdelta(mirror: Mirror) -> None:  # noqa: F811
+    rfs = f'<rfs syncat="0 0 1 1 *" syncdelta="10"><replicated dir="{mirror.data}"/></rfs>'
+    xml = config(PULSE_MS, TIMEOUT_MS, "", rfs).replace("%NODE%", "one")
+    for node in mirror.nodes:
+        node.start()
+        node.install(xml, MODULE_ID)
+        node.configure()
+    mirror.n1.act("prim")
+    until(lambda: mirror.n1.shown == "ALONE Ready", lambda: mirror.story("alone"))
+    (mirror.at(mirror.n1) / "first").write_text("x")
+    mirror.n2.act("start")
+    until(
+        lambda: any("failover rule rfs_syncat_wait" in line for line in mirror.n2.lines()),
+        lambda: mirror.story("waits for the date"),
+    )
+    assert "rfs.syncat -v up" in state_of(mirror.n2).remedy
+    mirror.n2.ask("resource.set", name="rfs.syncat", value="up")
+    until(
+        lambda: any("Synchronised as scheduled" in line for line in mirror.n2.lines()),
+        lambda: mirror.story("synchronised"),
+    )
+    mirror.become("ALONE Ready", "WAIT NotReady")
+    assert mirror.tree(mirror.n2) == mirror.tree(mirror.n1) == {"first": b"x"}
+    # The primary is gone for good; the other one was in sync a moment ago.
+    mirror.n1.kill()
+    until(lambda: mirror.n2.shown == "ALONE Ready", lambda: mirror.story("by consent"))
+    assert "forced by syncdelta" in state_of(mirror.n2).reason
+    assert resource(mirror.n2, "rfs.synced") == "up"
