@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 from checks import Broken
-from cluster import TIMEOUT_S, Cluster
+from cluster import NAMES, TIMEOUT_S, Cluster
 from disk import Key, extents
 from markchecks import MarkChecks
 from marking import Marking
@@ -338,3 +338,43 @@ def test_f11_a_checkpoint_may_be_cut_at_any_moment(who: str) -> None:
 
 def test_a_window_holds_extents_only() -> None:
     assert extents({("name", 3), ("extent", 4)}) == {("extent", 4)}
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["one", "both"])
+def test_f50_a_random_node_is_put_back_at_a_random_time(both: bool) -> None:
+    """Whatever it was and knew: it leads only if an operator says so, and ends equal."""
+    waited = 0
+    for seed in range(500, 508):
+        cluster = Cluster(seed, write_every_s=0.1)
+        rng = cluster.rng
+        cluster.form_pair()
+        cluster.run(rng.uniform(1.0, 6.0))
+        node = cluster.nodes[rng.choice(NAMES)]
+        other = cluster.other(node)
+        backup = node.disk.snapshot()
+        if rng.random() < 0.5:
+            cluster.act(rng.choice(NAMES), "swap")
+        cluster.run(3 * cluster.checkpoint_s + rng.uniform(1.0, 6.0))
+        for each in (node, other) if both else (node,):
+            each.power_off()
+        node.disk = backup
+        cluster.checks.put_back(node)
+        cluster.run(rng.uniform(0.1, 2 * TIMEOUT_S))
+        for each in (node, other):
+            each.power_on()
+        if not cluster.until(cluster.pair_ready, 5 * TIMEOUT_S):
+            assert node.state is not None and other.state is not None
+            assert not node.state.serving, cluster.tail()
+            waited += 1
+            cluster.act(other.name, "prim")
+        else:
+            assert node.shown is State.SECOND, cluster.tail()
+        finds_together_writing(cluster)
+    assert both or not waited, "the other one had gone on, and knew what to do"
+
+
+def finds_together_writing(cluster: Cluster) -> None:
+    cluster.write_every_s = 0.0
+    assert cluster.until(lambda: cluster.pair_ready() and cluster.quiet, 90), cluster.tail()
+    cluster.run(1.0)
+    cluster.checks.at_rest()
