@@ -19,7 +19,7 @@ Measure = Callable[[Node, str], list[float]]
 class Scale:
     """How much of everything: the defaults take minutes, `full` what the aims speak of."""
 
-    seconds: int = 3
+    seconds: int = 2
     listed_files: int = 5_000
     read_mib: int = 256
     pgbench_scale: int = 5

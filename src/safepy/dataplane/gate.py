@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 from safepy.model import Gate
 
-
-def boottime_s() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+#: Asked for every operation, so without a function of ours around it.
+boottime_s: Callable[[], float] = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
 
 
 class GateKeeper:
@@ -53,4 +53,6 @@ class GateKeeper:
         return (self._clock_s() if now_s is None else now_s) < self.deadline_s
 
     def may_begin(self, now_s: float | None = None) -> bool:
-        return self._closed_to_new_epoch != self.epoch and self.may_answer(now_s)
+        if self._closed_to_new_epoch == self.epoch or self.mode is Gate.CLOSED:
+            return False
+        return (self._clock_s() if now_s is None else now_s) < self.deadline_s

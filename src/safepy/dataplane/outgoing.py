@@ -109,10 +109,11 @@ class Outgoing(Generic[T]):
             self.replicated_bytes += len(op.data)
         elif isinstance(op, _NAMING):
             self._known[index].add(op.handle)
+        now_s = self._loop.now_s
         if completing and item is not None:
-            seq = self.window.add_completing(item, size_bytes, self._loop.now_s, (index, op))
+            seq = self.window.add_completing(item, size_bytes, now_s, (index, op))
         else:
-            seq = self.window.add(item, size_bytes, self._loop.now_s, (index, op))
+            seq = self.window.add(item, size_bytes, now_s, (index, op))
         if self._send is not None:  # else interrupted, also while sending what came before
             self._send(seq, index, op)
 

@@ -102,15 +102,17 @@ class SecureStream:
         """
         if not self._open:
             return
-        if len(message) > MAX_MESSAGE_BYTES:
-            raise ValueError(f"message of {len(message)} bytes, at most {MAX_MESSAGE_BYTES}")
-        if not self._messages:
+        size = len(message)
+        if size > MAX_MESSAGE_BYTES:
+            raise ValueError(f"message of {size} bytes, at most {MAX_MESSAGE_BYTES}")
+        messages = self._messages
+        if not messages:
             self._flusher.want(self)
-        self._messages.append(message)
-        self._messages_bytes += len(message) + 4
-        if self.buffered_bytes > self._max_buffered_bytes:
+        messages.append(message)
+        self._messages_bytes += size + 4
+        if self._messages_bytes + len(self._unsent) > self._max_buffered_bytes:
             self._loop.post(lambda: self._fail("send buffer full"))
-        elif len(self._messages) >= GATHERED_MESSAGES:
+        elif len(messages) >= GATHERED_MESSAGES:
             self.flush()
 
     def flush(self) -> None:

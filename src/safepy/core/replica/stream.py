@@ -48,7 +48,8 @@ class Window(Generic[T]):
     def full(self) -> bool:
         """No further operation of an application should be added. Those that belong to one
         already begun may."""
-        return len(self) >= self._max_ops or self._bytes >= self._max_bytes
+        awaited = len(self._sent) + len(self._completing)
+        return awaited >= self._max_ops or self._bytes >= self._max_bytes
 
     def add(self, item: T | None, size_bytes: int, now_s: float, sent: object = None) -> int:
         """An operation is sent now; returns its number."""
