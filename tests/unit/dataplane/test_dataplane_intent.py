@@ -42,6 +42,7 @@ class SlowLog(IntentLog):
         self.go_on = threading.Event()
         self.go_on.set()
         self.commits = 0
+        self.hold_after: list[bool] = []
         self.broken = False
 
     def hold(self) -> None:
@@ -49,6 +50,8 @@ class SlowLog(IntentLog):
 
     def _settle(self) -> None:
         assert self.go_on.wait(20), "held for ever"
+        if self.hold_after and self.hold_after.pop():
+            self.hold()
         if self.broken:
             raise LocalFault("no such disk")
         super()._settle()
@@ -363,6 +366,25 @@ def test_alone_too_many_extents_make_files_whole_and_too_many_files_everything(
     guarded.settle()
     assert not guarded.live.keeper.suspect_everything_because
     assert Everything(ALL_TREES) not in guarded.on_disk()
+
+
+def test_i5_everything_is_suspect_on_the_disk_before_marks_are_spared(
+    guarded: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intent_module, "ALONE_FILES", 1)
+    guarded.do(Write(guarded.older[0], 0, b"new"))
+    guarded.settle()
+    guarded.log.hold_after = [True]  # this mark is written, what follows from it is not
+    before = guarded.log.commits
+    guarded.do(Write(guarded.older[1], 0, b"new"))
+    guarded.do(Write(guarded.older[2], 0, b"new"))
+    guarded.live.until(lambda: guarded.log.commits > before)
+    for _ in range(5):
+        guarded.live.loop.turn(0.01)
+    assert guarded.content(1) == guarded.content(2) == bytes(3)
+    guarded.log.go_on.set()
+    guarded.live.until(lambda: guarded.content(2) == b"new")
+    assert Everything(ALL_TREES) in guarded.on_disk()
 
 
 def test_a_log_that_is_written_for_long_keeps_every_mark(guarded: Guarded) -> None:

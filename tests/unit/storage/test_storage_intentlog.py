@@ -186,6 +186,24 @@ def test_a_block_that_had_been_durable_and_is_gone_makes_everything_suspect(
     assert [entry for _, entry in found.entries] == [Everything(ALL_TREES)]
 
 
+def test_what_is_written_behind_a_torn_block_counts(tmp_path: Path) -> None:
+    """A power cut tore the first block of a moment and left the second one: no later mark, which
+    was durable, may be lost for that."""
+    path = tmp_path / "intent.log"
+    log = IntentLog(str(path), BLOCKS)
+    log.open()
+    log.reset(1, [Touched(0, 1, 0, 1)])
+    torn = log.next_sequence % BLOCKS
+    log.write(1, [Touched(0, inode, 0, 1) for inode in range(2, 2 + ENTRIES_A_BLOCK + 1)])
+    with path.open("r+b") as file:
+        file.seek(torn * BLOCK_BYTES + 50)
+        file.write(b"torn!!")
+    again = IntentLog(str(path), BLOCKS)
+    again.open()
+    again.write(1, [Touched(0, 999, 0, 1)])
+    assert {Touched(0, 1, 0, 1), Touched(0, 999, 0, 1)} <= entries_in(again)
+
+
 @pytest.mark.parametrize("spoil", ["absent", "short", "zeros"])
 def test_a_log_that_is_gone_suspects_everything(tmp_path: Path, spoil: str) -> None:
     path = tmp_path / "state" / "intent.log"
