@@ -324,3 +324,21 @@ def test_f50_an_operator_may_say_that_the_old_data_are_right() -> None:
     assert (waits.verdict, waits.blocked, waits.remedy) == (Verdict.WAIT, True, "second")
     asked = decide(situation(AHEAD, view(OLD, State.ALONE), wish="second"))
     assert (asked.verdict, asked.keep_aside) == (Verdict.FOLLOW, True)
+
+
+def test_a_callback_that_took_too_long_leaves_the_data_as_they_were() -> None:
+    """Its primary is gone meanwhile: nobody would bring this node up to date again (I10)."""
+    here = replace(TARGET, node="n1", peer="n2", cluster_id="cid", module="AM", disk=Disk.OUTDATED)
+    node = Node(replace(PARAMS, callbacks=True), here)
+    leader = replace(SOURCE, node="n2", peer="n1", cluster_id="cid", module="AM", peer_behind=True)
+    node.happen(e.ActionRequested("start", "root"))
+    node.wait(1.0)
+    node.keep_back = (c.RunScript,)
+    for _ in range(3):
+        node.hear(State.ALONE, leader)
+        node.wait(1.0)
+    (callback,) = node.kept
+    assert isinstance(callback, c.RunScript) and callback.arguments == ("_rfs_startsynch",)
+    node.wait(30.0)
+    node.happen(e.StepDone(callback.step_id, True))
+    assert not node.commands(c.Follow) and node.state.record.disk is Disk.OUTDATED
