@@ -58,6 +58,18 @@ def test_what_is_left_out_is_neither_copied_nor_removed(trees, mode):
     assert (left / "local").stat().st_mtime_ns == (right / "local").stat().st_mtime_ns
 
 
+def test_a_directory_that_is_gone_counts_where_only_some_files_do(trees):
+    left, right = trees
+    (right / "was a directory").mkdir()
+    (right / "was a directory" / "f").touch()
+    (right / "was left out").write_bytes(b"stays")
+    marks = Marks()
+    for path in (b"was a directory", b"was left out"):
+        marks.add_full(path)
+    resync(left, right, marks.take(), rules=[("only", r"^f$")])
+    assert os.listdir(right) == ["was left out"]
+
+
 def test_a_rate_is_kept_by_all_transfers_together(monkeypatch):
     now_s = 100.0
     monkeypatch.setattr(pacing.time, "monotonic", lambda: now_s)

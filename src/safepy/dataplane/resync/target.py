@@ -218,6 +218,8 @@ class Target:
             if listing.whole:
                 self._remove_others(listing, dir_fd)
             for name in listing.gone:
+                if self._left_out(listing.tree, (*listing.path, name), dir_fd):
+                    continue
                 self._remove(listing.tree, (*listing.path, name), dir_fd)
             place = Place(listing, dir_fd)
             for index, entry in enumerate(listing.entries):
@@ -231,6 +233,14 @@ class Target:
         finally:
             os.close(dir_fd)
         return Wanted(tuple(wants))
+
+    def _left_out(self, tree: int, path: Path, dir_fd: int) -> bool:
+        scope = self._receiver.scope
+        if not scope.selective:
+            return False
+        found = trees.status(dir_fd, path[-1])
+        is_directory = found is not None and S_ISDIR(found.st_mode)
+        return scope.excludes(tree, path, is_directory)
 
     def _remove_others(self, listing: Listing, dir_fd: int) -> None:
         key = (listing.tree, listing.path)

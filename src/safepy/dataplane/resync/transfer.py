@@ -1,44 +1,29 @@
-"""One transfer stream at the source: several requests under way, data as the answers come.
-
-Answers come in the order of the requests, so a queue of what to do with them is enough. Their
-total size is bounded by WINDOW; nothing waits for a round trip while there is work.
-"""
+"""One transfer of the source: names, directory by directory, with what follows from the answers."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from stat import S_ISDIR, S_ISREG
 
 from safepy.core.replica.marks import FULL, WALK, Extents, Mark
 from safepy.dataplane.resync import tree as trees
-from safepy.dataplane.resync.content import Batch, LargeFile, split
+from safepy.dataplane.resync.content import Batch
+from safepy.dataplane.resync.contents import SMALL_BYTES, Contents
 from safepy.dataplane.resync.messages import (
     ABSENT,
     MAX_SUMMARIES,
     Answer,
     Attributes,
-    Barrier,
-    Begin,
-    Busy,
-    End,
     Entry,
-    Failed,
     Group,
     Listing,
-    Passed,
-    Request,
-    ResyncFailed,
     Rule,
     Summaries,
     Summarise,
     Want,
     Wanted,
-    decode_answer,
-    encode,
 )
 from safepy.dataplane.resync.moves import worth
 from safepy.dataplane.resync.parts import (
@@ -58,33 +43,16 @@ from safepy.dataplane.resync.shared import (
     Item,
     Large,
     Names,
-    Shared,
-    Work,
 )
 from safepy.dataplane.resync.summary import Seen, Segments, differing, entry_of, look
 from safepy.dataplane.resync.survey import Survey
 from safepy.dataplane.resync.tree import Path
-from safepy.dataplane.resync.zones import (
-    DIGEST_BYTES,
-    differing_runs,
-    is_sparse,
-    joined,
-    ranges_to_compare,
-    zone_digests,
-    zones_in,
-)
 from safepy.errors import PeerError
-from safepy.net.blocking import BlockingStream
 
-WINDOW = 8
-#: Larger files are an item of their own, so that another transfer can take them.
-SMALL_BYTES = 1 << 20
 #: Directories of which the content is summarised in one message.
 FULL_SUMMARIES = 8
 #: Files that are sent at once are counted so many at a time.
 COUNT_FILES = 64
-
-OnAnswer = Callable[[Answer], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,98 +67,10 @@ class Span:
     full: bool
 
 
-class Transfer:
+class Transfer(Contents):
     """Works through items over one stream; used by one thread at a time."""
 
-    def __init__(self, shared: Shared, stream: BlockingStream) -> None:
-        self._shared = shared
-        self._stream = stream
-        self._waiting: deque[OnAnswer] = deque()
-        #: What this transfer goes on with before it takes another item: the next part of a
-        #: listing or of a large comparison.
-        self._next: deque[Callable[[], None]] = deque()
-        self._work: Work | None = None
-        self._begun = False
-        self._open_files: set[int] = set()
-
-    def run(self, work: Work) -> None:
-        """Work until the phase is over, then make sure that the target has done it all."""
-        self._work = work
-        self._begin()
-        try:
-            while True:
-                while len(self._waiting) < WINDOW and self._start():
-                    pass
-                if self._waiting:
-                    self._take_answer()
-                elif not work.wait():
-                    break
-            if work.error is None:
-                self.barrier()
-        finally:
-            for fd in self._open_files:
-                os.close(fd)
-            self._open_files.clear()
-
-    def _begin(self) -> None:
-        if not self._begun:
-            self._begun = True
-            self.say(Begin(self._shared.seed))
-
-    def barrier(self, flush: bool = False, settled: bool = False) -> None:
-        """Wait until the target has done everything that was sent on this stream; see
-        `messages.Barrier`."""
-
-        def passed(answer: Answer) -> None:
-            if not isinstance(answer, Passed):
-                raise PeerError("unexpected answer")
-            self._shared.add_missing(answer.missing)
-            self._shared.holding = answer.holding
-
-        self.ask(Barrier(flush, settled), passed)
-        while self._waiting:
-            self._take_answer()
-
-    def end(self) -> None:
-        self.say(End())
-
-    def say(self, request: Request) -> None:
-        """Send a request that has no answer, or not yet."""
-        data = encode(request)
-        self._shared.pace.wait(len(data))
-        try:
-            self._stream.send(data)
-        except PeerError:
-            # A target that gave up said why before it went.
-            self._stream.shutdown()
-            with contextlib.suppress(PeerError):
-                while True:
-                    self._heard()
-            raise
-
-    def _heard(self) -> Answer:
-        answer = decode_answer(self._stream.receive())
-        if isinstance(answer, Failed):
-            raise ResyncFailed(answer.reason, answer.fatal)
-        return answer
-
-    def go_on(self, step: Callable[[], None]) -> None:
-        """Call `step` when there is room for a further request."""
-        self._next.append(step)
-
-    def close_file(self, fd: int) -> None:
-        self._open_files.discard(fd)
-        os.close(fd)
-
-    def _start(self) -> bool:
-        """Start something; False when there is nothing to start now."""
-        if self._next:
-            self._next.popleft()()
-            return True
-        assert self._work is not None
-        item = self._work.take()
-        if item is None:
-            return False
+    def _perform(self, item: Item) -> None:
         match item:
             case Directories():
                 self._directories(item)
@@ -206,20 +86,6 @@ class Transfer:
                 self._group(item)
             case AttributesItem():
                 self._attributes(item)
-        return True
-
-    def _add(self, items: Sequence[Item]) -> None:
-        assert self._work is not None
-        self._work.add(items)
-
-    def ask(self, request: Request, then: OnAnswer) -> None:
-        self.say(request)
-        self._waiting.append(then)
-
-    def _take_answer(self) -> None:
-        while isinstance(answer := self._heard(), Busy):
-            pass
-        self._waiting.popleft()(answer)
 
     # --- names
 
@@ -353,22 +219,6 @@ class Transfer:
         if part.entries:
             self._list(part, Listing(tree, path, tuple(part.entries)))
 
-    def _send_fresh(self, dir_fd: int, seen: Seen, entry: Entry, batch: Batch) -> int:
-        if not entry.size:
-            batch.add(entry.name, entry=entry)
-            return 0
-        try:
-            fd = trees.open_seen(dir_fd, seen.name, seen.status)
-        except OSError as error:
-            if error.errno not in trees.GONE_OR_OTHER:
-                raise
-            return 0
-        try:
-            sparse = is_sparse(seen.status)
-            return batch.add_whole(entry, fd, [(0, entry.size)], sparse, punch=False)
-        finally:
-            os.close(fd)
-
     def _names(self, item: Names) -> None:
         tree, path, shared = item.tree, item.path, self._shared
         dir_fd = self._open(tree, path)
@@ -400,8 +250,9 @@ class Transfer:
         return False
 
     def _left_out(self, tree: int, path: Path, dir_fd: int, name: bytes) -> bool:
+        """What vanished may have been a directory, and then counted: the target looks."""
         found = trees.status(dir_fd, name)
-        is_directory = found is not None and S_ISDIR(found.st_mode)
+        is_directory = found is None or S_ISDIR(found.st_mode)
         return self._shared.scope.excludes(tree, (*path, name), is_directory)
 
     def _entry(self, tree: int, dir_fd: int, seen: Seen, mark: Mark) -> Entry:
@@ -503,100 +354,6 @@ class Transfer:
         entries = tuple(again.entries)
         self._list(again, Listing(listing.tree, listing.path, entries, holders=holders))
 
-    # --- content
-
-    def _send_wanted(
-        self, tree: int, path: Path, entries: Sequence[Entry], wants: Sequence[Want]
-    ) -> None:
-        dir_fd: int | None = None
-        batch = Batch(self, tree, path)
-        large: list[Item] = []
-        try:
-            for want in wants:
-                entry = entries[want.index]
-                extents = None if want.full else joined(entry.extents or (), want.extents)
-                if entry.extents is None:
-                    extents = None
-                small = (
-                    entry.size <= SMALL_BYTES if want.size == ABSENT else want.digests is not None
-                )
-                if not small:
-                    large.append(Large(tree, path, entry.name, want.size, extents, want.attributes))
-                    continue
-                if dir_fd is None:
-                    dir_fd = self._open(tree, path)
-                    if dir_fd is None:
-                        return
-                self._send_small(dir_fd, entry, want, extents, batch)
-        finally:
-            if dir_fd is not None:
-                os.close(dir_fd)
-        batch.send()
-        self._add(large)
-
-    def _send_small(
-        self, dir_fd: int, entry: Entry, want: Want, extents: Extents | None, batch: Batch
-    ) -> None:
-        size = entry.size
-        fd = trees.open_file_or_none(dir_fd, entry.name)
-        if fd is None:
-            return
-        try:
-            sparse = is_sparse(os.fstat(fd))
-            if want.size == ABSENT:
-                runs = [(0, size)]
-            else:
-                ranges = ranges_to_compare(extents, want.size, size)
-                theirs = want.digests or b""
-                if len(theirs) != zones_in(ranges) * DIGEST_BYTES:
-                    raise PeerError("digests do not fit the file")
-                ours = zone_digests(fd, ranges, size, sparse, self._shared.seed)
-                runs = differing_runs(ranges, ours, theirs)
-            copied = 0
-            if runs or want.attributes or want.size != size:
-                copied = batch.add_whole(entry, fd, runs, sparse, punch=want.size != ABSENT)
-        finally:
-            os.close(fd)
-        self._shared.count(1, 1 if runs else 0, weight(entry), copied)
-        if runs:
-            self._shared.on_copied(batch.tree, (*batch.path, entry.name))
-
-    def _large(self, item: Large) -> None:
-        """A file by parts; its state lives in the closures until its last answer."""
-        dir_fd = self._open(item.tree, item.path)
-        if dir_fd is None:
-            return
-        try:
-            fd = trees.open_file(dir_fd, item.name)
-            self._open_files.add(fd)
-            found = os.fstat(fd)
-            entry = trees.entry_of(dir_fd, item.name, found, self._shared.acl)
-        except OSError as error:
-            if error.errno not in trees.GONE:
-                raise
-            return
-        finally:
-            os.close(dir_fd)
-        parts = split(item, entry.size)
-        if parts:
-            self.close_file(fd)
-            self._add(parts)
-            return
-        LargeFile(self, self._shared, item, entry, fd, is_sparse(found)).begin()
-
-    def _ending(self, item: Ending) -> None:
-        dir_fd = self._open(item.tree, item.path)
-        if dir_fd is None:
-            return
-        try:
-            for seen in look(dir_fd, (item.name,), self._shared.acl):
-                if S_ISREG(seen.status.st_mode):
-                    batch = Batch(self, item.tree, item.path)
-                    batch.add(item.name, entry=entry_of(seen, seen.ident, None, Rule.IDENT))
-                    batch.send()
-        finally:
-            os.close(dir_fd)
-
     # --- hard links
 
     def _group(self, item: GroupItem) -> None:
@@ -622,6 +379,8 @@ class Transfer:
         def answered(answer: Answer) -> None:
             if not isinstance(answer, Wanted):
                 raise PeerError("unexpected answer")
+            if any(want.index for want in answer.wants):
+                raise PeerError("wants what was not offered")
             if not answer.missing:
                 self._send_wanted(item.tree, first[:-1], (entry,), answer.wants)
                 equal = not answer.wants
@@ -646,10 +405,6 @@ class Transfer:
                 part, size = [], 0
         if part:
             self.say(Attributes(item.tree, tuple(part)))
-
-    def _open(self, tree: int, path: Path) -> int | None:
-        """The directory, or None when it vanished: then its name is marked."""
-        return trees.open_or_none(self._shared.root_fds[tree], path)
 
 
 def _mark_of(part: Part, entry: Entry) -> Mark:
