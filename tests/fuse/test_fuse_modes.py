@@ -216,6 +216,24 @@ def test_a_directory_that_was_renamed_is_not_copied(pair: Pair) -> None:
     assert read - LOGS_READ < 20 * 10 * ZONE / 4
 
 
+def test_more_changes_than_can_be_marked_by_path_are_found_by_the_log(pair: Pair) -> None:
+    """Also where size and time hide them."""
+    few = "from safepy.core.replica.marks import Marks; Marks.__init__.__defaults__ = (10, 1024)"
+    a, b = pair.worker("a", prelude=few), pair.worker("b")
+    fill(a.beneath, 100)
+    epoch = pair_up(a, b)
+    stop_following(b, epoch)
+    a.wait(lambda r: isinstance(r, messages.ReplicaLost))
+    epoch += 1
+    release_held(a, epoch)
+    changed = sorted(a.public.glob("d*/f*"))[:40]
+    Job(lambda: [overwrite_unseen(path, 1, b"?") for path in changed]).finish(a)
+    b = pair.worker("b")
+    (mode, reason), _ = reunite(a, b, epoch)
+    assert mode == "walk"
+    assert "too much has changed" in reason
+
+
 def test_after_a_hand_over_there_is_nothing_to_compare(pair: Pair) -> None:
     a, b = pair.worker("a"), pair.worker("b")
     fill(a.beneath, 40)
