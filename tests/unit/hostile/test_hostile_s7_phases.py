@@ -99,6 +99,8 @@ class Role:
 
     def close(self) -> None:
         self.role.close()
+        self.context.knowledge.close()
+        self.context.knowledge._pool.shutdown(wait=False)
         for thread in set(threading.enumerate()) - self._threads:
             thread.join(5)  # they post to the loop when they end
         self.loop.close()
@@ -150,7 +152,8 @@ def follower() -> Iterator[Follower]:
 
 
 def given_up(role: Role) -> bool:
-    return role.stream.closed or role.role._live is None
+    live = role.role.follower.live if isinstance(role, Server) else role.role._live
+    return role.stream.closed or live is None
 
 
 ADOPT = wire.Adopt(9, "g" * 32, "", ())
@@ -294,14 +297,14 @@ class Server(Role):
     def __init__(self, place: Place) -> None:
         super().__init__(place)
         self.role = Serving(self.context, 3)
-        self.role.allow_follower(messages.AllowFollower(3, False))
+        self.role.follower.allow(messages.AllowFollower(3, False))
         self.role.gate.open(Gate.ALONE, 3, float("inf"))
-        self.role.take_follower(self.stream)
+        self.role.follower.take(self.stream)
 
     def joined(self) -> None:
         """As if the comparison had ended: the hand-over itself is the product's."""
-        self.role.caught_up()
-        self.role.join(messages.Join(4, "g" * 32, "", []))
+        self.role.follower.caught_up()
+        self.role.follower.join(messages.Join(4, "g" * 32, "", []))
         self.say(wire.AdoptDone(4))
         assert any(isinstance(r, messages.Joined) for r in self.reports)
 
