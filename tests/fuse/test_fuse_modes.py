@@ -303,3 +303,31 @@ def test_the_state_directory_is_private(pair: Pair) -> None:
     state = pair.worker("a").folder / "state"
     assert stat.S_IMODE(state.stat().st_mode) == 0o700
     assert {stat.S_IMODE(each.stat().st_mode) for each in state.iterdir()} == {0o600}
+
+
+LAST_FLUSH_FAILS = """
+from safepy.worker import {module} as module
+real, calls = module.syncfs, []
+def syncfs(fd):
+    calls.append(fd)
+    if len(calls) > 1:
+        raise OSError(5, "Input/output error")
+    real(fd)
+module.syncfs = syncfs
+"""
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_k8_nobody_adopts_before_both_nodes_have_flushed(pair: Pair, side: str) -> None:
+    """I12: the last flush fails, so the marks stay and the nodes do not join."""
+    module = {"source": "synchronise", "target": "following"}[side]
+    broken = LAST_FLUSH_FAILS.format(module=module)
+    a = pair.worker("a", prelude=broken if side == "source" else "")
+    b = pair.worker("b", prelude=broken if side == "target" else "")
+    fill(a.beneath, 10)
+    serve_alone(a, 1)
+    a.send(messages.AllowFollower(1, False, "everything", ""))
+    b.step(lambda n: messages.Follow(n, 1, False))
+    a.wait(lambda r: isinstance(r, messages.ResyncFailed), 60)
+    assert not [r for r in a.reports if isinstance(r, messages.CaughtUp)]
+    assert not [r for r in b.reports if isinstance(r, messages.AdoptRequested)]
