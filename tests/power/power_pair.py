@@ -182,10 +182,13 @@ class Node:
         worker = self.worker
         if worker._listener is not None:
             worker._listener.close()
-        for role in (worker._serving, worker._following):
-            live = getattr(role, "_live", None)
-            if live is not None:
-                live.close()
+        streams = (
+            worker._serving and worker._serving.follower.live,
+            worker._following and worker._following._live,
+        )
+        for stream in streams:
+            if stream is not None:
+                stream.close()
         if worker._following is not None:
             worker._following._end_transfers()
             if worker._following._attempt is not None:

@@ -86,10 +86,10 @@ class Worker:
                     serving.release(order)
             case messages.AllowFollower():
                 if serving is not None:
-                    serving.allow_follower(order)
+                    serving.follower.allow(order)
             case messages.Join():
                 if serving is not None:
-                    serving.join(order)
+                    serving.follower.join(order)
             case messages.Follow():
                 self._try(order.step_id, lambda: self._follow(order))
             case messages.Adopted():
@@ -206,12 +206,12 @@ class Worker:
             self._refuse(incoming, hello, f"this is {setup.module}, the peer is {setup.peer}")
         elif serving is None:
             self._refuse(incoming, hello, "this node does not serve")
-        elif hello.purpose == "live" and (objection := serving.follower_objection(hello.epoch)):
+        elif hello.purpose == "live" and (objection := serving.follower.objection(hello.epoch)):
             self._refuse(incoming, hello, objection)
             if hello.epoch > serving.epoch:
                 self._control.report(messages.GateStale(hello.epoch))
         elif hello.purpose == "resume" and (
-            objection := serving.resumption_objection(hello.epoch, hello.stream_id)
+            objection := serving.follower.resumption_objection(hello.epoch, hello.stream_id)
         ):
             self._refuse(incoming, hello, objection)
         elif hello.purpose not in ("live", "resume", "transfer"):
@@ -221,11 +221,13 @@ class Worker:
                 Welcome(VERSION, setup.node, setup.module, serving.epoch, hello.purpose)
             )
             if stream is not None and hello.purpose == "live":
-                serving.take_follower(stream)
+                serving.follower.take(stream)
             elif stream is not None and hello.purpose == "resume":
-                serving.resume_follower(stream)
+                serving.follower.resume(stream)
             elif stream is not None:
-                serving.transfer_offered(stream.detach(setup.reitimeout_s), hello.stream_id)
+                serving.follower.transfer_offered(
+                    stream.detach(setup.reitimeout_s), hello.stream_id
+                )
 
     def _refuse(self, incoming: Incoming, hello: Hello, detail: str) -> None:
         assert self._context is not None
