@@ -33,14 +33,15 @@ class Transfers:
         self._on_failed = on_failed
         self._aside = aside
         setup = context.setup
+        scope = scope_of(setup)
         self._receiver = Receiver(
             context.door_fds,
             setup.acl,
             aside,
             suspects,
-            scope_of(setup),
+            scope,
             setup.reicommit_bytes,
-            Moves(context.door_fds, aside),
+            Moves(context.door_fds, aside, scope),
         )
         self._closed = self._told = False
         self._streams: list[BlockingStream] = []

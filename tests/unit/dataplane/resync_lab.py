@@ -101,7 +101,7 @@ class Lab:
             suspects=suspects, scope=scope, **source_options,
         )  # fmt: skip
         roots = [self.fds[1]]
-        self.moves = Moves(roots, keep_aside)
+        self.moves = Moves(roots, keep_aside, scope)
         self.receiver = Receiver(
             roots, acl, keep_aside, target_suspects, scope, moves=self.moves
         )  # fmt: skip

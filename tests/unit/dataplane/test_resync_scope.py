@@ -70,6 +70,22 @@ def test_a_directory_that_is_gone_counts_where_only_some_files_do(trees):
     assert os.listdir(right) == ["was left out"]
 
 
+@pytest.mark.parametrize("mode", ["walk", "everything"])
+def test_nothing_is_taken_from_what_is_left_out(trees, mode):
+    left, right = trees
+    for top, path in ((left, "new"), (right, "local/mine")):
+        (top / path).mkdir(parents=True)
+        (top / path / "f").write_bytes(b"x" * ZONE)
+        for place in (top / path, top / path / "f"):
+            os.setxattr(place, "trusted.safekit.id", place.name.encode()[-1:] * 16)
+    for top, path in ((left, "new"), (right, "local/mine")):
+        os.setxattr(top / path, "trusted.safekit.id", b"same" * 4)
+    marks = walk_marks() if mode == "walk" else full_marks()
+    resync(left, right, marks, rules=RULES)
+    assert (right / "local" / "mine" / "f").exists()
+    assert (right / "new" / "f").exists()
+
+
 def test_a_rate_is_kept_by_all_transfers_together(monkeypatch):
     now_s = 100.0
     monkeypatch.setattr(pacing.time, "monotonic", lambda: now_s)

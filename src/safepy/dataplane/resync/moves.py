@@ -18,7 +18,7 @@ from stat import S_ISDIR, S_ISREG
 from safepy.dataplane.resync import tree as trees
 from safepy.dataplane.resync.aside import Aside
 from safepy.dataplane.resync.messages import Entry
-from safepy.dataplane.resync.scope import HOLD_PREFIX
+from safepy.dataplane.resync.scope import HOLD_PREFIX, Scope
 from safepy.dataplane.resync.tree import Path
 
 #: Smaller files are sooner copied than found.
@@ -100,8 +100,11 @@ class _Hold:
 class Moves:
     """Of all trees, shared by the transfers of one resynchronisation at its target."""
 
-    def __init__(self, root_fds: Sequence[int], aside: Aside | None = None) -> None:
+    def __init__(
+        self, root_fds: Sequence[int], aside: Aside | None = None, scope: Scope | None = None
+    ) -> None:
         self._roots = root_fds
+        self._scope = scope or Scope()
         self._aside = aside
         self._lock = threading.Lock()
         self._indexes: list[_Index | None] = [None for _ in root_fds]
@@ -252,7 +255,7 @@ class Moves:
             if fd is None:
                 continue
             try:
-                for name in trees.names_in(fd):
+                for name in self._movable(tree, here.path(), fd):
                     breathe()
                     found = trees.status(fd, name)
                     if found is None or not worth(found.st_mode, found.st_size):
@@ -269,6 +272,17 @@ class Moves:
             finally:
                 os.close(fd)
         return index
+
+    def _movable(self, tree: int, path: Path, fd: int) -> list[bytes]:
+        """What is replicated, and what is held: nothing is taken from what is left out."""
+        if is_hold(path):
+            return trees.names_in(fd)
+        names = self._scope.names(tree, path, fd)
+        if not path:
+            names += self._leftovers[tree]
+            if self._holds[tree].folder:
+                names.append(self._holds[tree].folder)
+        return names
 
     # --- for good
 
