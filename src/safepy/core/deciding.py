@@ -59,7 +59,7 @@ def _lead(t: Turn, decision: Decision) -> None:
     t.announce(Level.INFO, f"Leads ({decision.row}): {decision.sentence}")
     s.phase = Phase.LEADING
     s.evidence = decision.row
-    if decision.row == "prim":
+    if decision.forced or decision.row == "prim":
         permission.tell_witness(t)
     permission.forget(s)
     s.lead_same = decision.same_generation
