@@ -272,8 +272,9 @@ def test_f47_the_primary_cannot_write_its_record() -> None:
     """No state change and no answer that needs one: it stops, the secondary takes over."""
     cluster, first, second = pair(12)
     gen = first.disk.record.gen
-    first.record_fails = True
     cluster.cut_stream()
+    step_until(cluster, lambda: first.state is not None and first.state.link is Link.CLAIMING, 5.0)
+    first.record_fails = True
     cluster.run(1.0)
     cluster.network.stream_cut = False
     becomes(cluster, first, STOP)

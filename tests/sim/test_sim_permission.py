@@ -11,6 +11,7 @@ from cluster import NAMES, TIMEOUT_S, Cluster
 from node import Node
 
 from safepy.core import election, following, permission, records, serving
+from safepy.core import events as e
 from safepy.core.arbitration import Arbiter, Arbitration
 from safepy.core.election import Decision, Situation
 from safepy.core.state import Link, ModuleState
@@ -401,6 +402,26 @@ def test_failover_off_never_asks() -> None:
     assert not cluster.arbiters.granted
     cluster.nodes["n1"].power_on()
     reunite(cluster)
+
+
+def test_failover_is_switched_on_while_the_former_primary_is_stopped() -> None:
+    """A clean stop with failover off leaves nobody behind durably when a witness can decide."""
+    cluster = Cluster(26, arbitration=Arbitration((Arbiter.WITNESS,)), failover=False)
+    cluster.form_pair()
+    cluster.run(2.0)
+    first, second = cluster.nodes["n1"], cluster.nodes["n2"]
+    cluster.act("n1", "stop")
+    assert cluster.until(lambda: shown(first) is State.STOP, 20.0)
+    cluster.run(10.0)
+    assert shown(second) is State.WAIT
+    first.power_off()
+    second.happen(e.FailoverSet(True))
+    assert cluster.until(lambda: shown(second) is State.ALONE, 20.0), cluster.tail()
+    cut(cluster)
+    first.power_on()
+    cluster.act("n1", "start")
+    cluster.run(30.0)
+    assert leaders(cluster) == ["n2"], cluster.tail()
 
 
 def test_f12_source_crashes_during_a_resync_with_a_witness() -> None:

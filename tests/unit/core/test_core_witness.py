@@ -10,8 +10,9 @@ from safepy.core import arbitration, permission
 from safepy.core.arbitration import Arbiter, Arbitration
 from safepy.core.machine import initial
 from safepy.core.state import Inquiry, Lane, ModuleState, Params
+from safepy.core.turn import Turn
 from safepy.core.witness import LOST, Register, claim, register_anew
-from safepy.model import Disk, Record
+from safepy.model import Disk, PeerView, Record, State, Status
 
 WITNESS, PING, WATCHDOG, FENCE = Arbiter.WITNESS, Arbiter.PING, Arbiter.WATCHDOG, Arbiter.FENCE
 CLAIMS = st.lists(st.tuples(st.sampled_from(["n1", "n2"]), st.integers(0, 6)), max_size=30)
@@ -136,6 +137,17 @@ def test_failover_off_asks_only_for_a_former_primary() -> None:
     assert not permission.may_ask_in_wait(state)
     state.wanted = Record(last_role="P", shared=5)
     assert permission.may_ask_in_wait(state)
+
+
+def test_what_was_said_of_a_silent_node_is_void_once_it_is_heard() -> None:
+    """But not what the witness granted: it stands in the register."""
+    state = node(WITNESS, PING)
+    state.inquiry = Inquiry(6, 0.0, frozenset({WITNESS, PING}), step=3, asked=FENCE)
+    state.peer = PeerView("n2", State.SECOND, Status.READY, Record())
+    t = Turn(state, 1.0)
+    assert permission.rules(t)
+    assert t.s.inquiry == Inquiry(6, 1.0, frozenset({WITNESS}))
+    assert not permission.rules(t)
 
 
 def test_no_answer_of_yesterday_counts() -> None:
