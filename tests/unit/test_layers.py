@@ -52,6 +52,7 @@ LONG_FILES: dict[str, str] = {
     "dataplane.primary": "what becomes of a modification until it is answered, in one thread",
     "dataplane.resync.target": "one end of one conversation, message by message",
     "dataplane.resync.transfer": "the other end of it",
+    "worker.following": "a secondary's life, from its first call to its last answer",
     "fuse.operations": "one short method for each request of the kernel, and their table",
 }
 

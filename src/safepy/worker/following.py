@@ -8,7 +8,6 @@ decided otherwise (take over, or be brought up to date again).
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable
 
@@ -16,7 +15,6 @@ import msgspec
 
 from safepy.core.replica.suspects import Suspects, by_name_only
 from safepy.dataplane.border import clear_left_out
-from safepy.dataplane.reading import ColdReader
 from safepy.dataplane.resync.aside import Aside
 from safepy.dataplane.secondary import Secondary
 from safepy.errors import LocalFault, PeerError, SafekitError
@@ -24,16 +22,15 @@ from safepy.host.loop import Timer
 from safepy.model import Progress
 from safepy.net.dialing import Dial, dial
 from safepy.net.peer import SecureStream
-from safepy.storage.backing import READ_BYTES, Tree
+from safepy.storage.backing import Tree
 from safepy.storage.syscalls import syncfs
 from safepy.wire import replication as wire
 from safepy.wire.secure import Refused
 from safepy.worker import messages
 from safepy.worker.common import Context, exclusions_of, hello, in_thread
-from safepy.worker.inspected import answer
+from safepy.worker.questions import Questions
 from safepy.worker.telling import ProgressLog
 from safepy.worker.transfers import Transfers
-from safepy.worker.verify_desk import BUSY, INTERRUPTED, progress
 
 REDIAL_S = 0.5
 #: Writers on the other node wait for a stream that was interrupted.
@@ -42,9 +39,8 @@ RESUME_S = 0.1
 REDIAL_DOUBLINGS = 4
 #: The source asks for one flush at a time; one of an attempt that failed may still run.
 FLUSHES_MAX = 4
-#: The same of checkpoints, and of questions that are answered beside the loop (S26).
+#: The same of checkpoints (S26).
 CHECKPOINTS_MAX = 4
-QUESTIONS_MAX = 256
 
 
 class Following:
@@ -67,7 +63,7 @@ class Following:
         self._progress: Progress | None = None
         self._told: ProgressLog | None = None
         self._closed = False
-        self._flushes = self._checkpoints = self._questions = 0
+        self._flushes = self._checkpoints = 0
         #: What came is on the disk, and no further word about adopting was heard since.
         self._may_adopt = False
         self._last_refusal = ""
@@ -77,8 +73,7 @@ class Following:
         self._resumable = True
         #: The newest checkpoint in the record, as far as this role has heard.
         self._checkpoint_number = 0
-        self._verify: messages.Verify | None = None
-        self._reader = ColdReader(self._loop)
+        self._questions = Questions(context, self._send)
         self._dial()
 
     # -- the stream ----------------------------------------
@@ -138,7 +133,7 @@ class Following:
 
     def _lost(self, reason: str) -> None:
         self._end_transfers()
-        self._end_verify(INTERRUPTED)
+        self._questions.interrupted()
         if self._closed:
             return
         self._context.report(messages.SourceLost(self.epoch, reason))
@@ -175,14 +170,10 @@ class Following:
                 self._flush(number)
             case wire.Checkpoint(number):
                 self._checkpoint(number)
-            case wire.Inspect() | wire.MoreNames():
-                self._inspected(message)
+            case wire.Inspect() | wire.MoreNames() | wire.ReadAt() | wire.VerifyTold():
+                self._questions.heard(message)
             case wire.Owed(paths):
                 self._context.knowledge.owe(paths)
-            case wire.ReadAt():
-                self._read_at(message)
-            case wire.VerifyTold():
-                self._verify_told(message)
             case wire.SyncAgain(seq, tree, op):
                 if self._secondary is None:
                     raise PeerError("an fsync is asked for again before any other")
@@ -325,6 +316,7 @@ class Following:
             fault=self._fault,
             make_room=self._clear_left_out if exclusions_of(self._setup) else None,
         )
+        self._questions.secondary = self._secondary
         self._say("E", "Reintegration ended (synchronize)")
         self._send(wire.AdoptDone(order.epoch))
         self._context.knowledge.adopted()
@@ -371,74 +363,10 @@ class Following:
 
     def verify(self, order: messages.Verify) -> None:
         """Have the primary do it, and pass on what it says."""
-        problem = ""
-        if self._secondary is None or self._live is None:
-            problem = "this node is not in sync with a primary"
-        elif self._verify is not None:
-            problem = BUSY
-        if problem:
-            self._context.report(messages.VerifyDone(order.epoch, order.number, 0, 0, problem))
-        else:
-            self._verify = order
-            self._send(wire.VerifyAsk(order.number, order.mend))
+        self._questions.verify(order, self._live is not None)
 
     def stop_verify(self) -> None:
-        if self._verify is not None:
-            self._send(wire.VerifyStop())
-
-    def _inspected(self, message: wire.Inspect | wire.MoreNames) -> None:
-        if self._secondary is None:
-            raise PeerError("a comparison before this node is in sync")
-        answer(
-            self._loop,
-            self._secondary,
-            self._context.door_fds,
-            self._setup.acl,
-            self._answering(),
-            message,
-        )
-
-    def _answering(self) -> Callable[[wire.AnyMessage], None]:
-        """Counts a question until it is answered by what is given. Raises PeerError."""
-        if self._questions >= QUESTIONS_MAX:
-            raise PeerError("too much is asked at once")
-        self._questions += 1
-
-        def send(message: wire.AnyMessage) -> None:
-            self._questions -= 1
-            self._send(message)
-
-        return send
-
-    def _read_at(self, asked: wire.ReadAt) -> None:
-        """The primary's disk refuses a read (F45)."""
-        if self._secondary is None or not 0 < asked.size <= READ_BYTES or asked.offset < 0:
-            raise PeerError("a read that cannot be meant")
-        send = self._answering()
-        try:
-            fd = self._secondary.descriptor(asked.tree, asked.handle)
-        except OSError as error:
-            send(wire.ReadDone(asked.number, error.errno or errno.EIO, b""))
-            return
-
-        def done(number: int, data: bytes) -> None:
-            send(wire.ReadDone(asked.number, number, data))
-
-        self._reader.read(fd, asked.offset, asked.size, done)
-
-    def _verify_told(self, told: wire.VerifyTold) -> None:
-        order = self._verify
-        if order is None:
-            return  # it was given up here
-        self._context.report(progress(order, told.files, told.compared_bytes, told.differences))
-        if told.done:
-            self._end_verify(told.problem, told.files, told.compared_bytes)
-
-    def _end_verify(self, problem: str, files: int = 0, size: int = 0) -> None:
-        if self._verify is not None:
-            order, self._verify = self._verify, None
-            done = messages.VerifyDone(order.epoch, order.number, files, size, problem)
-            self._context.report(done)
+        self._questions.stop_verify()
 
     def stop(self, done: Callable[[bool, str], None]) -> None:
         """Close the stream; what was received is applied and flushed, then `done`."""
@@ -470,7 +398,7 @@ class Following:
     def _close_stream(self, reason: str) -> None:
         self._closed = True
         self._end_transfers()
-        self._reader.close()
+        self._questions.close()
         if self._redial is not None:
             self._redial.cancel()
         if self._attempt is not None:
@@ -483,7 +411,7 @@ class Following:
     def _close_trees(self) -> None:
         if self._secondary is not None:
             self._secondary.close()
-            self._secondary = None
+            self._secondary = self._questions.secondary = None
         for tree in self._trees:
             tree.close()
         self._trees = []

@@ -258,7 +258,7 @@ class Knowledge:
             threading.Thread(target=self._compare, name="seal", daemon=True).start()
         else:
             self._found(findings, "")
-        done("")
+        self._pool.submit(lambda: self._loop.post(lambda: done("")))  # once that is kept
 
     def _compare(self) -> None:
         """In a thread: it may take minutes."""

@@ -27,6 +27,7 @@ from safepy.model import Gate
 from safepy.wire import replication as wire
 from safepy.worker import following as following_module
 from safepy.worker import messages
+from safepy.worker import questions as questions_module
 from safepy.worker.common import Context
 from safepy.worker.following import CHECKPOINTS_MAX, FLUSHES_MAX, Following
 from safepy.worker.knowledge import Knowledge
@@ -272,7 +273,7 @@ def test_s26_checkpoints_do_not_pile_up(follower: Follower) -> None:
 
 
 def test_s26_questions_do_not_pile_up(follower: Follower, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following_module, "QUESTIONS_MAX", 3)
+    monkeypatch.setattr(questions_module, "QUESTIONS_MAX", 3)
     follower.adopted()
     threads = threading.active_count()
     warm = wire.Inspect(1, 0, b"", ((b"inside", 0, 7),), 1, warm=True)
