@@ -170,10 +170,12 @@ def test_figures_and_the_tools_that_look(mirror: Mirror) -> None:
     def shown(node: Daemon, name: str) -> Any:
         return resources(node).get(f"rfs.{name}", "")
 
-    until(
-        lambda: shown(n1, "netout_bandwidth") not in ("", "0"),
-        lambda: mirror.story(f"traffic {resources(n1)}"),
-    )
+    def carries() -> bool:
+        with (mirror.at(n1) / "large").open("r+b") as file:
+            file.write(os.urandom(100_000))
+        return shown(n1, "netout_bandwidth") not in ("", "0")
+
+    until(carries, lambda: mirror.story(f"traffic {resources(n1)}"))
     until(
         lambda: shown(n1, "netout_bandwidth") == "0",
         lambda: mirror.story(f"no traffic {resources(n1)}"),

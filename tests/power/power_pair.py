@@ -31,7 +31,7 @@ from safepy.worker.main import Worker
 from safepy.worker.messages import Order, Report
 from safepy.worker.serving import Serving
 
-LIMIT_S = 30.0
+LIMIT_S = 20.0
 KEY = "17" * 32
 GATE_S = 3600.0
 ADDRESS = {"a": "127.0.0.1", "b": "127.0.0.2"}
@@ -172,7 +172,6 @@ class Node:
             self.save(records.confirm(self.record))
         deadline_s = time.clock_gettime(time.CLOCK_BOOTTIME) + GATE_S
         self.send(messages.ReleaseHeld(self.record.epoch, deadline_s))
-        self.reports = [r for r in self.reports if not isinstance(r, messages.ReplicaLost)]
 
     def view(self, state: State) -> PeerView:
         return PeerView(self.name, state, Status.READY, self.record)
@@ -278,6 +277,9 @@ class Pair:
 
     def pair_up(self, source: Node, target: Node) -> None:
         """From ALONE and idle to PRIM and SECOND."""
+        for node in (source, target):  # what they said in an earlier life means nothing now
+            node.hear()
+            node.reports.clear()
         choice = syncmode.choose(source.record, target.view(State.WAIT))
         source.send(
             messages.AllowFollower(source.record.epoch, False, choice.mode.value, choice.reason)
