@@ -9,19 +9,8 @@ from __future__ import annotations
 
 import re
 
-MAX_PATTERN_CHARACTERS = 1024
+from safepy.core.replica.patterns import MAX_PATTERN_CHARACTERS, bracket
 
-_CLASSES = {
-    "alnum": "A-Za-z0-9",
-    "alpha": "A-Za-z",
-    "blank": r" \t",
-    "digit": "0-9",
-    "lower": "a-z",
-    "punct": r"!-/:-@\[-`{-~",
-    "space": r"\s",
-    "upper": "A-Z",
-    "xdigit": "0-9A-Fa-f",
-}
 _KNOWN_ESCAPES = frozenset("wWsSbBdD")
 _REPETITION = frozenset("*+?")
 
@@ -49,7 +38,7 @@ def _translate(pattern: str) -> str:
         if repeats and repeated:
             raise ValueError(f"two repetitions in a row at position {at}")
         if sign == "[":
-            piece, at = _bracket(pattern, at)
+            piece, at = bracket(pattern, at)
         elif sign == "\\":
             piece, at = _escape(pattern, at)
         elif sign == "{" and repeats:
@@ -73,31 +62,3 @@ def _escape(pattern: str, at: int) -> tuple[str, int]:
     if sign.isalnum() and sign not in _KNOWN_ESCAPES:
         raise ValueError(f"\\{sign} at position {at} has no meaning")
     return ("\\" + sign if sign in _KNOWN_ESCAPES else re.escape(sign)), at + 2
-
-
-def _bracket(pattern: str, start: int) -> tuple[str, int]:
-    """A bracket expression: a backslash in it is an ordinary character."""
-    out = ["["]
-    at = start + 1
-    if pattern.startswith("^", at):
-        out.append("^")
-        at += 1
-    first = True
-    while at < len(pattern):
-        sign = pattern[at]
-        if sign == "]" and not first:
-            return "".join(out) + "]", at + 1
-        if pattern.startswith("--", at):
-            # Python announces another meaning for it.
-            raise ValueError(f"-- at position {at} is ambiguous")
-        named = re.compile(r"\[:(\w+):\]").match(pattern, at)
-        if named is not None:
-            if named[1] not in _CLASSES:
-                raise ValueError(f"[:{named[1]}:] at position {at} is no class")
-            out.append(_CLASSES[named[1]])
-            at = named.end()
-        else:
-            out.append("\\" + sign if sign in "\\[]&~|^" else sign)
-            at += 1
-        first = False
-    raise ValueError(f"[ at position {start} is not closed")

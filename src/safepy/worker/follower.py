@@ -130,9 +130,7 @@ class Follower:
     def take(self, stream: SecureStream) -> None:
         """Bring the peer up to date over this new stream."""
         self._drop()  # a new connection replaces an old one
-        self._live = stream
-        stream.on_messages = self._received
-        stream.on_closed = lambda reason: self._live_closed(stream, reason)
+        self._attach(stream)
         assert self._allowed is not None, "see objection"
         self._sync = Synchronisation(
             self._context,
@@ -156,6 +154,9 @@ class Follower:
         """The secondary is back; its `Resume` says what it has. An old connection goes (F29)."""
         self._close_live()
         self._interrupt("the secondary has connected anew")
+        self._attach(stream)
+
+    def _attach(self, stream: SecureStream) -> None:
         self._live = stream
         stream.on_messages = self._received
         stream.on_closed = lambda reason: self._live_closed(stream, reason)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from safepy.core.replica.exclusion import Exclusion
-from safepy.dataplane.resync.scope import Scope
 from safepy.dataplane.resync.tree import shown, split
 from safepy.wire import replication as wire
 from safepy.wire.text import one_line
 from safepy.worker import messages
-from safepy.worker.common import Context
+from safepy.worker.common import Context, scope_of
 from safepy.worker.verifying import Found, Verification
 
 BUSY = "a verification is running already, asked for on the other node or here"
@@ -88,7 +86,7 @@ class VerifyDesk:
         self._running = Verification(
             self._context.loop,
             self._context.door_fds,
-            Scope([Exclusion(rules) for rules in setup.notreplicated]),
+            scope_of(setup),
             setup.acl,
             self._send,
             told,

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from stat import S_ISDIR, S_ISREG
 
+from msgspec import structs
+
 from safepy.dataplane.resync import inspection
 from safepy.dataplane.resync import tree as trees
 from safepy.dataplane.resync.inspection import ABSENT, Digest, Item
@@ -98,23 +100,14 @@ class Verification:
         try:
             for tree in range(len(self._roots)):
                 self._inspect_all(tree, (), [(b".", 0, 0)])
-                for path in self._directories(tree):
-                    self._directory(tree, path)
+                pending: list[Path] = [()]
+                while pending:
+                    pending += self._directory(tree, pending.pop())
         except PeerError as error:
             problem = str(error)
         except OSError as error:
             problem = f"reading here failed: {error.strerror}"
         self._tell_now(done=True, problem=problem)
-
-    def _directories(self, tree: int) -> Iterator[Path]:
-        pending: list[Path] = [()]
-        while pending:
-            path = pending.pop()
-            yield path
-            for name in self._names(tree, path):
-                found = self._status(tree, path, name)
-                if found is not None and S_ISDIR(found.st_mode):
-                    pending.append((*path, name))
 
     def _names(self, tree: int, path: Path) -> list[bytes]:
         dir_fd = trees.open_or_none(self._roots[tree], path)
@@ -125,30 +118,39 @@ class Verification:
         finally:
             os.close(dir_fd)
 
-    def _status(self, tree: int, path: Path, name: bytes) -> os.stat_result | None:
+    def _statuses(
+        self, tree: int, path: Path, names: Sequence[bytes]
+    ) -> list[tuple[bytes, os.stat_result | None]]:
+        """What stands here at these names of one directory; None: nothing."""
         dir_fd = trees.open_or_none(self._roots[tree], path)
         if dir_fd is None:
-            return None
+            return [(name, None) for name in names]
         try:
-            return trees.status(dir_fd, name)
+            return [(name, trees.status(dir_fd, name)) for name in names]
         finally:
             os.close(dir_fd)
 
-    def _directory(self, tree: int, path: Path) -> None:
+    def _directory(self, tree: int, path: Path) -> list[Path]:
+        """Compare the names of a directory; the directories that are in it here."""
         names = self._names(tree, path)
+        below: list[Path] = []
         after = b""
         for start, end in _portions(names):
             portion = names[start:end]
             upto = portion[-1] if end < len(names) else b""
             more = self._more_names(tree, path, after, upto, portion)
             after = upto
-            self._files(tree, path, sorted({*portion, *more}))
+            found = self._statuses(tree, path, sorted({*portion, *more}))
+            self._files(tree, path, found)
+            below += [(*path, name) for name, st in found if st and S_ISDIR(st.st_mode)]
+        return below
 
-    def _files(self, tree: int, path: Path, names: Sequence[bytes]) -> None:
+    def _files(
+        self, tree: int, path: Path, statuses: Sequence[tuple[bytes, os.stat_result | None]]
+    ) -> None:
         batch: list[Item] = []
         size = 0
-        for name in names:
-            found = self._status(tree, path, name)
+        for name, found in statuses:
             length = found.st_size if found is not None and S_ISREG(found.st_mode) else 0
             if length > inspection.BYTES_MAX:
                 self._large(tree, path, name, length)
@@ -217,7 +219,7 @@ class Verification:
         """Send a request and do our own part: beside the loop, or in the turn it is sent in."""
         self._number += 1
         number = self._number
-        numbered = _numbered(request, number)
+        numbered = structs.replace(request, number=number)
         done: queue.SimpleQueue[list[Digest] | OSError] = queue.SimpleQueue()
 
         def send() -> None:
@@ -289,13 +291,3 @@ def _portions(names: Sequence[bytes]) -> Iterator[tuple[int, int]]:
             start, size = index + 1, 0
     if start < len(names) or not names:
         yield start, len(names)
-
-
-def _numbered(request: wire.MoreNames | wire.Inspect, number: int) -> wire.AnyMessage:
-    if isinstance(request, wire.MoreNames):
-        return wire.MoreNames(
-            number, request.tree, request.path, request.after, request.upto, request.names
-        )
-    return wire.Inspect(
-        number, request.tree, request.path, request.items, request.seed, request.warm
-    )

@@ -226,34 +226,40 @@ class _Parser:
         return sign.__eq__
 
     def _bracket(self, start: int) -> _Test:
-        text = self._text
-        out = ["["]
-        at = start + 1
-        if text.startswith("^", at):
-            out.append("^")
+        piece, self._at = bracket(self._text, start)
+        try:
+            return re.compile(piece, re.DOTALL).match
+        except re.error as error:
+            raise ValueError(f"[ at position {start}: {error.msg}") from error
+
+
+def bracket(text: str, start: int) -> tuple[str, int]:
+    """The bracket expression at `start` in Python's words, and where it ends. A backslash in it is
+    an ordinary character. Raises ValueError."""
+    out = ["["]
+    at = start + 1
+    if text.startswith("^", at):
+        out.append("^")
+        at += 1
+    first = True
+    while at < len(text):
+        sign = text[at]
+        if sign == "]" and not first:
+            return "".join(out) + "]", at + 1
+        if text.startswith("--", at):
+            # Python announces another meaning for it.
+            raise ValueError(f"-- at position {at} is ambiguous")
+        named = re.compile(r"\[:(\w+):\]").match(text, at)
+        if named is not None:
+            if named[1] not in _CLASSES:
+                raise ValueError(f"[:{named[1]}:] at position {at} is no class")
+            out.append(_CLASSES[named[1]])
+            at = named.end()
+        else:
+            out.append("\\" + sign if sign in "\\[]&~|^" else sign)
             at += 1
-        first = True
-        while at < len(text):
-            sign = text[at]
-            if sign == "]" and not first:
-                self._at = at + 1
-                try:
-                    return re.compile("".join(out) + "]", re.DOTALL).match
-                except re.error as error:
-                    raise ValueError(f"[ at position {start}: {error.msg}") from error
-            if text.startswith("--", at):
-                raise ValueError(f"-- at position {at} is ambiguous")
-            named = re.compile(r"\[:(\w+):\]").match(text, at)
-            if named is not None:
-                if named[1] not in _CLASSES:
-                    raise ValueError(f"[:{named[1]}:] at position {at} is no class")
-                out.append(_CLASSES[named[1]])
-                at = named.end()
-            else:
-                out.append("\\" + sign if sign in "\\[]&~|^" else sign)
-                at += 1
-            first = False
-        raise ValueError(f"[ at position {start} is not closed")
+        first = False
+    raise ValueError(f"[ at position {start} is not closed")
 
 
 def _anything(_: str) -> bool:
