@@ -221,7 +221,6 @@ def test_a_callback_can_keep_a_synchronisation_from_beginning(mirror: Mirror) ->
     assert seen == ["_rfs_pritoscd", "_rfs_startsynch"]
 
 
-@pytest.mark.skipif("SAFEPY_LONG" not in os.environ, reason="SAFEPY_LONG=1: 40 s")
 def test_checkpoints_go_on_while_the_pair_lives(mirror: Mirror) -> None:  # noqa: F811
     pair_up(mirror)
     place = mirror.at(mirror.n1) / "before 50"
