@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import msgspec
 
-from safepy.config.schema import ModuleConfig, Rfs
+from safepy.config.schema import Errd, ModuleConfig, Rfs, SplitbrainCheck
 
 _LOCAL = Rfs(replicated=())
 
@@ -17,7 +17,8 @@ def digest(config: ModuleConfig) -> str:
 
     Left out is what only says how this node does its own work: when it starts at boot, and how
     much a reintegration may load it, waits and tells. Nothing of it changes what is replicated,
-    who leads or when, so a slower node may have other figures.
+    who leads or when, so a slower node may have other figures. Checks and `<errd>` look at this
+    node and may be changed while the module runs; only the witnesses say who may serve alone.
     """
     rfs = config.rfs
     if rfs is not None:
@@ -30,5 +31,8 @@ def digest(config: ModuleConfig) -> str:
             checktime_s=_LOCAL.checktime_s,
             checkintv_s=_LOCAL.checkintv_s,
         )
-    shared = replace(config, rfs=rfs, boot="", boot_delay_s=0.0, digest="")
+    checks = tuple(each for each in config.checks if isinstance(each, SplitbrainCheck))
+    shared = replace(
+        config, rfs=rfs, errd=Errd(), checks=checks, boot="", boot_delay_s=0.0, digest=""
+    )
     return hashlib.sha256(msgspec.json.encode(shared)).hexdigest()[:16]

@@ -10,7 +10,7 @@ from dataclasses import replace
 import msgspec
 
 from safepy.config import xml
-from safepy.config.names import LABEL, LABEL_RULE, NAME, NAME_RULE
+from safepy.config.names import HOST_NAME, LABEL, LABEL_RULE, NAME, NAME_RULE
 from safepy.config.schema import Cluster, Lan, LanNode
 from safepy.config.values import Values, Words, check_words
 
@@ -29,9 +29,6 @@ VOCABULARY = {
 MIN_NODES = 2
 MAX_NODES = 64
 
-_HOST_NAME = re.compile(
-    r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*\Z"
-)
 _LOOKS_NUMERIC = re.compile(r"[0-9.]+\Z")
 _ADDRESS_RULE = "are an IPv4 address, an IPv6 address in [ ], the name of a host"
 
@@ -121,7 +118,7 @@ def _address(values: Values, attribute: str) -> str:
     try:
         address = ipaddress.IPv6Address(bare) if bare else ipaddress.ip_address(text)
     except ValueError:
-        if bare or _LOOKS_NUMERIC.match(text) or not _HOST_NAME.match(text):
+        if bare or _LOOKS_NUMERIC.match(text) or not HOST_NAME.match(text):
             raise values.wrong(attribute, _ADDRESS_RULE) from None
         return text
     if address.version == 6 and not bare:

@@ -6,6 +6,9 @@ import re
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 LABEL = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+HOST_NAME = re.compile(
+    r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*\Z"
+)
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 NAME_RULE = "letters, digits, _ and -, at most 64"

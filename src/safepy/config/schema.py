@@ -7,6 +7,9 @@ says what they mean to us.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
+
+from safepy.core.failover.rules import RuleSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,12 @@ class Rfs:
 
 @dataclass(frozen=True, slots=True)
 class Proc:
-    """`<proc>`: a watched process. `action` is restart, stopstart, stop or noaction."""
+    """`<proc>`: a watched process, or with `service` a systemd unit.
+
+    `action` is restart, stopstart, stop, noaction, or an executable (absolute, or in `bin`). Fewer
+    than `atleast` trigger it (-1: never), and so do as many as `atmax` (0: any at all, -1: never).
+    `start_after`: not watched in the first cycles but one after its class was enabled.
+    `restart_services`: what a restart is told to touch (none: everything)."""
 
     name: str
     checker_class: str
@@ -116,6 +124,14 @@ class Proc:
     atleast: int = 1
     argregex: str = ""
     nameregex: str = ""
+    service: bool = False
+    atmax: int = -1
+    start_after: int = 0
+    restart_services: tuple[str, ...] = ()
+
+    @property
+    def resource(self) -> str:
+        return f"proc.{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +151,138 @@ class User:
     variables: tuple[tuple[str, str], ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnyCheck:
+    """What every `<check>` has. `when`: "pre", "prim", "second" or "both". `action`: what the
+    generated rule does when the resource is down; "noaction": no rule; "": the kind has a shipped
+    rule for the whole class. One report is due each `interval_s`; no answer within `timeout_s` is
+    a failed check."""
+
+    #: Class of the resource, and the prefix of the generated rule's label ("": none is generated).
+    KIND: ClassVar[str] = ""
+    RULE_PREFIX: ClassVar[str] = ""
+
+    ident: str
+    when: str
+    action: str = ""
+    interval_s: float = 10.0
+    timeout_s: float = 5.0
+
+    @property
+    def resource(self) -> str:
+        return f"{self.KIND}.{self.ident}"
+
+    @property
+    def rule(self) -> str:
+        """The label of the rule that is generated for this check; "": none is."""
+        wanted = self.RULE_PREFIX and self.action not in ("", "noaction")
+        return f"{self.RULE_PREFIX}{self.ident}" if wanted else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcpCheck(AnyCheck):
+    """`<tcp>`: something accepts connections there."""
+
+    KIND: ClassVar[str] = "tcp"
+    RULE_PREFIX: ClassVar[str] = "t_"
+    addr: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PingCheck(AnyCheck):
+    """`<ping>`: the address answers ICMP echo requests."""
+
+    KIND: ClassVar[str] = "ping"
+    RULE_PREFIX: ClassVar[str] = "p_"
+    addr: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntfCheck(AnyCheck):
+    """`<intf>`: the interface that carries `local_addr` has its link."""
+
+    KIND: ClassVar[str] = "intf"
+    local_addr: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IpCheck(AnyCheck):
+    """`<ip>`: the address is configured on this node, and on no other one."""
+
+    KIND: ClassVar[str] = "ip"
+    addr: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomCheck(AnyCheck):
+    """`<custom>`: a program that runs without end and sets its resource itself. `path` is relative
+    to SAFEUSERBIN, or absolute; `arguments` follow the module's name and the resource."""
+
+    KIND: ClassVar[str] = "custom"
+    RULE_PREFIX: ClassVar[str] = "c_"
+    path: str
+    arguments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleCheck(AnyCheck):
+    """`<module>`: another module serves. `addr` "": on this node; `port` 0: where the web service
+    of this node listens."""
+
+    KIND: ClassVar[str] = "module"
+    name: str
+    addr: str = ""
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitbrainCheck(AnyCheck):
+    """`<splitbrain>`: the witnesses that are pinged before this node serves alone (E5); one
+    answer is enough. Nothing is tested before the core asks."""
+
+    KIND: ClassVar[str] = "splitbrain"
+    witnesses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskCheck(AnyCheck):
+    """`<disk>`: the file system of each of `dirs` can be written to, has room, and a small synced
+    write takes at most `maxlatency_s` (0: any time). The room is `minfree_bytes`, or the share
+    `minfree_percent` of blocks and of inodes."""
+
+    KIND: ClassVar[str] = "disk"
+    RULE_PREFIX: ClassVar[str] = "d_"
+    dirs: tuple[str, ...]
+    minfree_bytes: int = 0
+    minfree_percent: int = 0
+    maxlatency_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DelayCheck(AnyCheck):
+    """`<delay>`: a program of this node that has something to do is run within `max_s`. A value is
+    the worst one of an interval. The resource is `node.delay`."""
+
+    KIND: ClassVar[str] = "node"
+    RULE_PREFIX: ClassVar[str] = "n_"
+    max_s: float = 1.0
+
+
+Check = (
+    TcpCheck
+    | PingCheck
+    | IntfCheck
+    | IpCheck
+    | CustomCheck
+    | ModuleCheck
+    | SplitbrainCheck
+    | DiskCheck
+    | DelayCheck
+)
+Checks = tuple[Check, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class ModuleConfig:
     """A whole userconfig.xml (mode mirror), macros expanded."""
@@ -150,6 +298,12 @@ class ModuleConfig:
     rfs: Rfs | None = None
     user: User | None = None
     errd: Errd = field(default_factory=Errd)
+    checks: Checks = ()
+    #: `<failover>`: the shipped, the generated and the written rules; how long one must be true
+    #: before it moves the service, and after which time one that stays true acts again.
+    rules: RuleSet = field(default_factory=RuleSet)
+    failover_period_s: float = 5.0
+    handle_time_s: float = 15.0
     digest: str = ""
 
     @property

@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from safepy.config import agreement, macros, rfs, xml
-from safepy.config.ere import compile_ere
-from safepy.config.names import LABEL, LABEL_RULE, VARIABLE, VARIABLE_RULE, is_label, is_name
-from safepy.config.schema import Errd, Heartbeat, ModuleConfig, Proc, User
+from safepy.config import agreement, checks, errd, macros, rfs, xml
+from safepy.config.names import LABEL, LABEL_RULE, VARIABLE, VARIABLE_RULE, is_name
+from safepy.config.schema import Errd, Heartbeat, ModuleConfig, User
 from safepy.config.values import Values, Words, check_words
 
 VOCABULARY = {
@@ -24,9 +23,9 @@ VOCABULARY = {
             *("mode", "boot", "boot_delay", "defaultprim", "failover"),
             *("maxloop", "loop_interval"),
         ),
-        children=("heart", "rfs", "user", "errd"),
+        children=("heart", "rfs", "user", "errd", "check"),
         later_attributes=("automatic_reboot",),
-        later_children=("farm", "vip", "vhost", "check", "failover"),
+        later_children=("farm", "vip", "vhost", "failover"),
     ),
     "heart": Words(
         attributes=("pulse", "timeout"),
@@ -37,22 +36,15 @@ VOCABULARY = {
         attributes=("name", "ident", "pulse", "timeout"), later_children=("server",)
     ),
     **rfs.VOCABULARY,
+    **checks.VOCABULARY,
+    **errd.VOCABULARY,
     "user": Words(
         attributes=("nicestoptimeout", "forcestoptimeout", "logging", "userlogsize"),
         children=("var",),
     ),
     "var": Words(attributes=("name", "value")),
-    "errd": Words(attributes=("polltimer",), children=("proc",)),
-    "proc": Words(
-        attributes=("name", "class", "action", "atleast", "argregex", "nameregex"),
-        later_attributes=("service", "restart_services", "start_after", "atmax", "cpu"),
-    ),
 }
 
-CHECKER_CLASSES = ("prim", "both", "second", "sec", "pre")
-PROC_ACTIONS = ("restart", "stopstart", "stop", "noaction")
-#: The kernel keeps 15 characters of a command's name (reference: userconfig 14.1).
-MAX_COMMAND_CHARACTERS = 15
 #: Below this the gate's deadline, a third of the timeout, could pass between two pulses.
 MIN_PULSES_IN_TIMEOUT = 4
 MAX_HEARTBEATS = 8
@@ -66,7 +58,8 @@ RESERVED_VARIABLES = frozenset(
 class Parsed:
     """A configuration, the XML after macro replacement (safeconf.xml), and where things stand.
 
-    `lines` maps "service", "heartbeat LAN", "flow" and "replicated DIR" to line numbers.
+    `lines` maps "service", "heartbeat LAN", "flow", "proc NAME" and "replicated DIR" to line
+    numbers.
     """
 
     config: ModuleConfig
@@ -106,6 +99,8 @@ def _lines(root: xml.Element) -> dict[str, int]:
             lines[f"heartbeat {element.attributes['name']}"] = element.line
         elif element.tag == "replicated":
             lines[f"replicated {PurePosixPath(element.attributes['dir'])}"] = element.line
+        elif element.tag == "proc":
+            lines[f"proc {element.attributes['name']}"] = element.line
         elif element.tag == "flow":
             lines["flow"] = element.line
     return lines
@@ -137,12 +132,18 @@ def _service(element: xml.Element, file: str) -> ModuleConfig:
     if not is_name(defaultprim):
         raise values.wrong("defaultprim", "are alone, lastprim, the name of a node")
     user = _at_most_one(element, "user", file)
-    errd = _at_most_one(element, "errd", file)
+    watched = _at_most_one(element, "errd", file)
     replication = _at_most_one(element, "rfs", file)
-    if errd is not None and user is None:
+    if watched is not None and user is None:
         text = "<errd> without <user>: allowed is <errd> only together with <user/>"
-        raise xml.error(file, errd.line, text)
+        raise xml.error(file, watched.line, text)
     heart = _only(element, "heart", file)
+    check = _at_most_one(element, "check", file)
+    rfs_values = (
+        None
+        if replication is None
+        else rfs.parse_rfs(replication, file, scripts_run=user is not None)
+    )
     return ModuleConfig(
         heartbeats=_heart(heart, file, replicates=replication is not None),
         mode=mode,
@@ -152,13 +153,10 @@ def _service(element: xml.Element, file: str) -> ModuleConfig:
         defaultprim=defaultprim,
         maxloop=values.integer("maxloop", 0, 1_000_000, 3),
         loop_interval_s=values.time_s("loop_interval", "h", 0, 87_600, 24),
-        rfs=(
-            None
-            if replication is None
-            else rfs.parse_rfs(replication, file, scripts_run=user is not None)
-        ),
+        rfs=rfs_values,
         user=None if user is None else _user(user, file),
-        errd=Errd() if errd is None else _errd(errd, file),
+        errd=Errd() if watched is None else errd.parse_errd(watched, file),
+        checks=() if check is None else checks.parse_checks(check, file, mode, rfs_values),
     )
 
 
@@ -219,57 +217,3 @@ def _user(element: xml.Element, file: str) -> User:
         userlogsize_kb=values.integer("userlogsize", 1, 1 << 20, 2048),
         variables=tuple(variables.items()),
     )
-
-
-def _errd(element: xml.Element, file: str) -> Errd:
-    procs: list[Proc] = []
-    for child in element.named("proc"):
-        proc = _proc(child, file)
-        if proc.name in (other.name for other in procs):
-            raise Values(child, file).wrong("name", "is each name once")
-        procs.append(proc)
-    polltimer_s = Values(element, file).time_s("polltimer", "s", 1, 86_400, 30)
-    return Errd(polltimer_s, tuple(procs))
-
-
-def _proc(element: xml.Element, file: str) -> Proc:
-    values = Values(element, file)
-    name = values.text("name")
-    nameregex = _regex(values, "nameregex")
-    if nameregex:
-        if not is_label(name):
-            raise values.wrong("name", f"are {LABEL_RULE}")
-    elif not name.isprintable() or not name or "/" in name or name != name.strip():
-        raise values.wrong("name", "is the name of a command without its folder")
-    elif len(name.encode()) > MAX_COMMAND_CHARACTERS:
-        allowed = f"are at most {MAX_COMMAND_CHARACTERS} characters"
-        raise values.wrong("name", allowed, "the kernel keeps no more of a name; see nameregex")
-    return Proc(
-        name=name,
-        checker_class=_word(values, "class", CHECKER_CLASSES, None, "a class of one's own"),
-        action=_word(values, "action", PROC_ACTIONS, "stopstart", "a handler of one's own"),
-        atleast=values.integer("atleast", -1, 1_000_000, 1),
-        argregex=_regex(values, "argregex"),
-        nameregex=nameregex,
-    )
-
-
-def _word(
-    values: Values, attribute: str, allowed: tuple[str, ...], default: str | None, other: str
-) -> str:
-    """A choice where SafeKit also knows names of the user's own (reference: userconfig 14)."""
-    value = values.element.attributes.get(attribute)
-    hint = f"{other} is not supported yet by this version" if value is not None else ""
-    if value not in allowed and (value is not None or default is None):
-        raise values.wrong(attribute, "are " + ", ".join(allowed), hint)
-    return values.choice(attribute, allowed, default)
-
-
-def _regex(values: Values, attribute: str) -> str:
-    pattern = values.text(attribute, "")
-    try:
-        compile_ere(pattern)
-    except ValueError as exc:
-        allowed = "are POSIX extended regular expressions"
-        raise values.wrong(attribute, allowed, xml.shown(str(exc))) from exc
-    return pattern

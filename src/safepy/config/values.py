@@ -39,8 +39,7 @@ def check_words(root: xml.Element, file: str, vocabulary: Mapping[str, Words]) -
     """Refuse the first element, attribute or text that does not belong where it stands."""
     for element in root.walk():
         words = vocabulary[element.tag]
-        for name, value in element.attributes.items():
-            _check_attribute(element, file, name, value, words)
+        check_attributes(element, file, words)
         for child in element.children:
             if child.tag in words.later_children:
                 text = f"<{child.tag}> is not supported yet by this version"
@@ -51,6 +50,12 @@ def check_words(root: xml.Element, file: str, vocabulary: Mapping[str, Words]) -
         if element.text.strip():
             text = f'<{element.tag}>: found the text "{xml.shown(element.text.strip())}", '
             raise xml.error(file, element.line, text + "allowed are only elements")
+
+
+def check_attributes(element: xml.Element, file: str, words: Words) -> None:
+    """Refuse the first attribute that does not belong to `words`."""
+    for name, value in element.attributes.items():
+        _check_attribute(element, file, name, value, words)
 
 
 def _check_attribute(element: xml.Element, file: str, name: str, value: str, words: Words) -> None:
