@@ -44,7 +44,8 @@ class ActionRequested:
     log ("root", "errd", "at boot time"). `identity` is set when a detector or a script asks
     (`-i NAME`): it counts against maxloop; an administrator's wish (identity "") resets the
     counter (reference 9.4). `fullsync` asks that the next synchronisation copies everything.
-    `since` (Unix seconds) belongs to secondforce: older files are taken as equal.
+    `since` (Unix seconds) belongs to secondforce: older files are taken as equal. `services`
+    belongs to restart: what its scripts are to restart, a comma-separated list ("": everything).
     """
 
     action: str
@@ -52,6 +53,7 @@ class ActionRequested:
     identity: str = ""
     fullsync: bool = False
     since: float = 0.0
+    services: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,16 @@ class FailoverSet:
     """`safekit failover on|off`."""
 
     on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceChanged:
+    """A checker, errd, or `safekit set` gave a resource this value: the failover rules go by it.
+    What the core itself knows (heartbeats, replication) does not come this way."""
+
+    name: str
+    value: str
+    who: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +237,7 @@ Event = (
     | FailoverSet
     | PolicySet
     | SyncDue
+    | ResourceChanged
     | StepDone
     | WitnessAnswered
     | ReplicaHeard

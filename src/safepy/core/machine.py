@@ -124,6 +124,8 @@ def _happen(t: Turn, event: Event) -> None:
             operator.policy_set(t, event.policy)
         case events.SyncDue():
             operator.sync_due(t, event.on)
+        case events.ResourceChanged():
+            s.resources = {**s.resources, event.name: event.value}
         case events.StepDone():
             if not permission.answered(t, event):
                 step_done(t, event)

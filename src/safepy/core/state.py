@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from safepy.model import Gate, PeerView, Record, State, SyncPolicy
 
 from .arbitration import Arbiter, Arbitration
+from .failover.rules import RuleSet
 from .links import Lane as Lane
 from .links import Links
 from .plans import Plan
@@ -31,6 +33,7 @@ class Params:
     lanes: tuple[Lane, ...]
     session: str
     boot_id: str
+    mode: str = "mirror"
     has_rfs: bool = True
     has_scripts: bool = True
     failover: bool = True
@@ -48,15 +51,27 @@ class Params:
     syncdelta_s: float = 0.0
     syncat: bool = False
     callbacks: bool = False
+    #: `<failover>`, and the resources of the checks, each with the class that it belongs to.
+    rules: RuleSet = RuleSet()  # noqa: RUF009 - a frozen value
+    checks: tuple[tuple[str, str], ...] = ()
+    failover_period_s: float = 5.0
+    handle_time_s: float = 15.0
+    #: There is a `<vip>` with at least one virtual address.
+    has_vip: bool = False
+
+    @property
+    def light(self) -> bool:
+        """A module of this node alone: no lanes, no peer, nothing replicated (reference 8)."""
+        return self.mode == "light"
 
     @property
     def pulse_s(self) -> float:
-        return min(lane.pulse_s for lane in self.lanes)
+        return min((lane.pulse_s for lane in self.lanes), default=float("inf"))
 
     @property
     def detection_s(self) -> float:
         """The peer is lost after this silence: the longest of the lanes (protocol 9)."""
-        return max(lane.timeout_s for lane in self.lanes)
+        return max((lane.timeout_s for lane in self.lanes), default=float("inf"))
 
     @property
     def gate_s(self) -> float:
@@ -196,6 +211,9 @@ class ModuleState:
     serving: bool = False
     gate: Gate = Gate.CLOSED
     renew_at: float = 0.0
+    #: The virtual addresses may be on this node. `address_left`: they could not be removed.
+    addressed: bool = False
+    address_left: bool = False
     #: Since an awakening: the gate stays shut until the peer was heard again.
     dozing_since: float | None = None
     #: This node was asleep so long that the peer may have led meanwhile. Until it is heard, its
@@ -278,6 +296,10 @@ class ModuleState:
     answered: tuple[str, int] = ("", 0)
     loop: LoopCount = LoopCount()  # noqa: RUF009 - a frozen value
     loop_stop: bool = False
+
+    #: Values that the core did not give itself: of checkers, errd, `safekit set`. Replaced, never
+    #: changed.
+    resources: Mapping[str, str] = field(default_factory=dict)
 
     # What was told last, to tell only changes.
     told_view: PeerView | None = None

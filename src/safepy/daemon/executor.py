@@ -18,6 +18,7 @@ from safepy.core import commands, events
 from safepy.core.commands import Command
 from safepy.core.events import Event
 from safepy.daemon.logs import Voice
+from safepy.daemon.reporting import level_of, sentence
 from safepy.daemon.trees import Trees
 from safepy.daemon.worker_link import WorkerLink
 from safepy.errors import SafekitError
@@ -25,9 +26,9 @@ from safepy.model import Beat, Disk, Level, Record
 from safepy.storage.record import RecordFile
 from safepy.storage.resources import Resources
 
-#: Changes of resources that the module log shows, by class and value (reference 12, 15.5).
-_UP_DOWN = {"up": Level.INFO, "down": Level.EVENT}
-LOGGED = dict.fromkeys(("heartbeat", "heartbeatlocaladdr", "proc", "rfs", "custom"), _UP_DOWN)
+#: Classes of resources whose changes the module log shows, if they become up or down (reference
+#: 12, 15.5); what the core sets to `init` is no news.
+LOGGED = ("heartbeat", "heartbeatlocaladdr", "rfs", "splitbrain")
 
 #: Of these "down" is nothing to tell.
 USUALLY_DOWN = ("rfs.degraded", "rfs.syncat")
@@ -56,6 +57,13 @@ class Scripts(Protocol):
         ...
 
 
+class VirtualAddresses(Protocol):
+    """Both raise LocalFault, and end within a bounded time."""
+
+    async def set(self) -> None: ...
+    async def remove(self) -> None: ...
+
+
 class Checker(Protocol):
     def enable(self, checker_class: str, on: bool) -> None: ...
 
@@ -76,6 +84,8 @@ class Parts:
     #: None without `<rfs>`.
     trees: Trees | None
     worker: WorkerLink | None
+    #: None without `<vip>`.
+    addresses: VirtualAddresses | None = None
 
 
 class Executor:
@@ -120,6 +130,10 @@ class Executor:
                 self._begin(command, self._start_worker(command.step_id))
             case commands.StopWorker():
                 self._begin(command, self._stop_worker(command.step_id))
+            case commands.SetAddresses():
+                self._begin(command, None if parts.addresses is None else parts.addresses.set())
+            case commands.RemoveAddresses():
+                self._begin(command, None if parts.addresses is None else parts.addresses.remove())
             case commands.AskWitness() | commands.Fence() | commands.Ping():
                 # The configuration offers no arbiter yet, so nothing asks one.
                 self._refuse(command)
@@ -212,6 +226,8 @@ class Executor:
         async with self._mount_lock:
             if self._parts.worker is not None:
                 await self._parts.worker.start(step_id)
+                if self._parts.trees is not None:
+                    self._parts.trees.taken_over()
 
     async def _stop_worker(self, step_id: int) -> None:
         async with self._mount_lock:
@@ -223,9 +239,11 @@ class Executor:
     def _set_resource(self, command: commands.SetResource) -> None:
         parts = self._parts
         if parts.resources.set(command.name, command.value, command.who):
-            level = LOGGED.get(command.name.partition(".")[0], {}).get(command.value)
+            if command.name.partition(".")[0] not in LOGGED or command.value not in ("up", "down"):
+                return
             if command.name in USUALLY_DOWN and command.value == "down":
-                level = None
+                return
+            level = level_of(command.name, command.value)
             if level is not None:
-                text = f"Resource {command.name} set to {command.value} by {command.who}"
+                text = sentence(command.name, command.value, command.who)
                 parts.voice.say(command.who, level, text)

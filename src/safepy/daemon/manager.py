@@ -234,9 +234,7 @@ class ModuleManager(Installing, Clustering, Inspecting):
         found = self._node.get(module)
         if name == "rfs.syncat":
             self._set_sync_due(found, value)
-        if found.resources.set(name, value, who, log):
-            level = Level.EVENT if value == "down" else Level.INFO
-            found.voice.say(who, level, f"Resource {name} set to {value} by {who}")
+        found.reporter.report(name, value, who, log)
         found.publish()
 
     def _set_sync_due(self, module: Module, value: str) -> None:

@@ -18,6 +18,7 @@ from safepy.daemon.executor import Executor, Parts
 from safepy.daemon.figures import Figures
 from safepy.daemon.logs import Voice
 from safepy.daemon.plan import Plan, trees_of, worker_plan
+from safepy.daemon.reporting import Reporter
 from safepy.daemon.runtime import Runtime
 from safepy.daemon.scheduling import Scheduler
 from safepy.daemon.scripting import ModuleScripts
@@ -65,7 +66,8 @@ class Module:
         self.started_before = self.resources.get(STARTED) or ""
         self._begin_resources()
         self.scripts = ModuleScripts(runner, site.paths, paths, config.user, self.voice)
-        self.errd = Watching(config.errd, self.resources, self.voice, self.post)
+        self.reporter = Reporter(self.resources, self.voice, self.post)
+        self.errd = Watching(config.errd, self.reporter, self.voice, self.post)
         if not self._setting("errd", True):
             self.errd.suspend(True)
         params = self._params(cluster)

@@ -8,18 +8,18 @@ from safepy.checkers.process import ProcessChecker
 from safepy.config.schema import Errd, Proc
 from safepy.core.events import ActionRequested, Event
 from safepy.daemon.logs import Voice
+from safepy.daemon.reporting import Reporter
 from safepy.model import Level
-from safepy.storage.resources import Resources
 
 
 class Watching:
     """Resource `proc.NAME` is `init` while nobody looks for the process."""
 
     def __init__(
-        self, errd: Errd, resources: Resources, voice: Voice, post: Callable[[Event], None]
+        self, errd: Errd, reporter: Reporter, voice: Voice, post: Callable[[Event], None]
     ) -> None:
         self._procs = errd.procs
-        self._resources = resources
+        self._reporter = reporter
         self._voice = voice
         self._post = post
         self._checker = ProcessChecker(errd, self._down, self._state)
@@ -54,13 +54,10 @@ class Watching:
     def _forget(self, checker_class: str) -> None:
         for proc in self._procs:
             if proc.checker_class == checker_class:
-                self._resources.set(f"proc.{proc.name}", "init", "errd")
+                self._reporter.report(f"proc.{proc.name}", "init", "errd")
 
     def _state(self, name: str, up: bool) -> None:
-        value = "up" if up else "down"
-        if self._resources.set(f"proc.{name}", value, "errd"):
-            text = f"Resource proc.{name} set to {value} by errd"
-            self._voice.say("errd", Level.INFO if up else Level.EVENT, text)
+        self._reporter.report(f"proc.{name}", "up" if up else "down", "errd")
 
     def _down(self, proc: Proc, action: str) -> None:
         self._voice.say("errd", Level.CRITICAL, f"Process {proc.name} not running")

@@ -1,0 +1,49 @@
+"""The one way by which a resource of a module gets a value that the core did not give it: checkers,
+errd, `safekit set`. Stored, logged if it changed, and told to the core, whose rules go by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from safepy.core.events import Event, ResourceChanged
+from safepy.daemon.logs import Voice
+from safepy.model import Level
+from safepy.storage.resources import Resources
+
+#: Of these classes "down" is an event, of all others a detected error (reference 15.4, 15.5).
+EVENTS_WHEN_DOWN = ("heartbeat", "heartbeatlocaladdr", "proc", "rfs")
+
+
+def level_of(name: str, value: str) -> Level | None:
+    """The level of the line that says so; None: no line. `init` is no news: nobody looks."""
+    if value == "init":
+        return None
+    if value != "down":
+        return Level.INFO
+    return Level.EVENT if name.partition(".")[0] in EVENTS_WHEN_DOWN else Level.CRITICAL
+
+
+def sentence(name: str, value: str, who: str) -> str:
+    """The words of the reference (15.4)."""
+    return f"Resource {name} set to {value} by {who}"
+
+
+class Reporter:
+    """For one module. Not for other threads."""
+
+    def __init__(self, resources: Resources, voice: Voice, post: Callable[[Event], None]) -> None:
+        self._resources = resources
+        self._voice = voice
+        self._post = post
+
+    def report(self, resource: str, value: str, who: str, log: bool | None = None) -> None:
+        """`resource` has this value now, `who` found out. Repeating it is cheap: a date.
+
+        `log` as in `Resources.set`: True forces, False suppresses the entry in the history.
+        """
+        if not self._resources.set(resource, value, who, log):
+            return
+        level = level_of(resource, value)
+        if level is not None:
+            self._voice.say(who, level, sentence(resource, value, who))
+        self._post(ResourceChanged(resource, value, who))
