@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from safepy.config.schema import Cluster, ModuleConfig
+from safepy.config.vip import addresses
 from safepy.config.xml import error, shown
 from safepy.errors import ConfigError
 
@@ -34,7 +35,28 @@ def check_against(
         raise where.error("service", f"{text}, {', '.join(sorted((node, peer)))}")
     _check_flow(config, cluster, (node, peer), where)
     _check_directories(config, where, others or {}, reserved)
+    _check_addresses(config, cluster, where, others or {})
     return peer
+
+
+def _check_addresses(
+    config: ModuleConfig, cluster: Cluster, where: _Where, others: Mapping[str, ModuleConfig]
+) -> None:
+    """A virtual address moves with one module: it belongs to no other one, and to no node."""
+    taken = {
+        address.addr: f"which is a virtual address of module {name}"
+        for name, other in others.items()
+        for address in addresses(other.vip)
+    }
+    for lan in cluster.lans:
+        for each in lan.nodes:
+            owner = f"which is the address of node {each.name} on lan {lan.name}"
+            taken |= {each.addr: owner, each.local: owner}
+    for address in addresses(config.vip):
+        if address.addr in taken:
+            text = f'<virtual_addr> attribute addr="{shown(address.addr)}": allowed is no address '
+            text += f"that is used already, {taken[address.addr]}"
+            raise where.error(f"virtual_addr {address.addr}", text)
 
 
 def _check_flow(

@@ -208,10 +208,12 @@ class IntfCheck(AnyCheck):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IpCheck(AnyCheck):
-    """`<ip>`: the address is configured on this node, and on no other one."""
+    """`<ip>`: the address is configured on this node. `conflict`: what becomes of it when another
+    host answers for the IPv4 address: "log" or "down"."""
 
     KIND: ClassVar[str] = "ip"
     addr: str
+    conflict: str = "log"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,6 +286,42 @@ Checks = tuple[Check, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class VirtualAddress:
+    """`<virtual_addr>`: an address in its shortest form, or the name of a host before it was
+    resolved. `where`: "one_side_alias", or "one_side" if it is also the source of what this node
+    sends. `connections`: how many there are is counted. `prefix`: of `netmask`; None: as the
+    interface has it."""
+
+    addr: str
+    where: str = "one_side_alias"
+    check: bool = True
+    connections: bool = False
+    prefix: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VipInterface:
+    """`<interface>`: the addresses for one interface. `name` "": the one whose network contains
+    the address. `arpreroute`: clients are reminded each `arpinterval_s`, for `arpelapse_s`."""
+
+    addresses: tuple[VirtualAddress, ...]
+    name: str = ""
+    check: bool = True
+    arpreroute: bool = False
+    arpinterval_s: float = 60.0
+    arpelapse_s: float = 1200.0
+
+
+@dataclass(frozen=True, slots=True)
+class Vip:
+    """`<vip>` of a mirror: what the node that leads has. `tcpreset`: TCP connections are reset
+    before their address is removed."""
+
+    interfaces: tuple[VipInterface, ...]
+    tcpreset: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class ModuleConfig:
     """A whole userconfig.xml (mode mirror), macros expanded."""
 
@@ -299,6 +337,7 @@ class ModuleConfig:
     user: User | None = None
     errd: Errd = field(default_factory=Errd)
     checks: Checks = ()
+    vip: Vip | None = None
     #: `<failover>`: the shipped, the generated and the written rules; how long one must be true
     #: before it moves the service, and after which time one that stays true acts again.
     rules: RuleSet = field(default_factory=RuleSet)

@@ -6,11 +6,11 @@ one line. What the reference knows and this version does not carry out yet is re
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from safepy.config import agreement, checks, errd, macros, rfs, xml
+from safepy.config import agreement, checks, errd, macros, rfs, vip, xml
 from safepy.config.names import LABEL, LABEL_RULE, VARIABLE, VARIABLE_RULE, is_name
 from safepy.config.schema import Errd, Heartbeat, ModuleConfig, User
 from safepy.config.values import Values, Words, check_words
@@ -23,9 +23,9 @@ VOCABULARY = {
             *("mode", "boot", "boot_delay", "defaultprim", "failover"),
             *("maxloop", "loop_interval"),
         ),
-        children=("heart", "rfs", "user", "errd", "check"),
+        children=("heart", "vip", "rfs", "user", "errd", "check"),
         later_attributes=("automatic_reboot",),
-        later_children=("farm", "vip", "vhost", "failover"),
+        later_children=("farm", "vhost", "failover"),
     ),
     "heart": Words(
         attributes=("pulse", "timeout"),
@@ -36,6 +36,7 @@ VOCABULARY = {
         attributes=("name", "ident", "pulse", "timeout"), later_children=("server",)
     ),
     **rfs.VOCABULARY,
+    **vip.VOCABULARY,
     **checks.VOCABULARY,
     **errd.VOCABULARY,
     "user": Words(
@@ -58,8 +59,8 @@ RESERVED_VARIABLES = frozenset(
 class Parsed:
     """A configuration, the XML after macro replacement (safeconf.xml), and where things stand.
 
-    `lines` maps "service", "heartbeat LAN", "flow", "proc NAME" and "replicated DIR" to line
-    numbers.
+    `lines` maps "service", "heartbeat LAN", "flow", "proc NAME", "virtual_addr ADDRESS" and
+    "replicated DIR" to line numbers.
     """
 
     config: ModuleConfig
@@ -74,8 +75,14 @@ def parse(data: bytes, file: str, environment: Mapping[str, str]) -> ModuleConfi
     return read(data, file, environment).config
 
 
-def read(data: bytes, file: str, environment: Mapping[str, str]) -> Parsed:
-    """As `parse`, with all that `safekit config` needs. Raises ConfigError."""
+def read(
+    data: bytes,
+    file: str,
+    environment: Mapping[str, str],
+    resolve: Callable[[str], Iterable[str]] | None = None,
+) -> Parsed:
+    """As `parse`, with all that `safekit config` needs; `resolve` finds the addresses of the host
+    names in `<vip>` (see `vip.resolve_names`). Raises ConfigError."""
     root = xml.parse(data, file, "safe")
     check_words(root, file, VOCABULARY)
     service = _only(root, "service", file)
@@ -84,6 +91,8 @@ def read(data: bytes, file: str, environment: Mapping[str, str]) -> Parsed:
             text = "<macro> after <service>: allowed is only before it"
             raise xml.error(file, macro.line, text)
     macros.expand(root, file, environment)
+    if resolve is not None:
+        vip.resolve_names(root, file, resolve)
     config = _service(service, file)
     config = replace(config, digest=agreement.digest(config))
     notes = [note for element in service.named("rfs") for note in rfs.notes(element)]
@@ -103,7 +112,7 @@ def _lines(root: xml.Element) -> dict[str, int]:
             lines[f"proc {element.attributes['name']}"] = element.line
         elif element.tag == "flow":
             lines["flow"] = element.line
-    return lines
+    return lines | vip.lines(root)
 
 
 def _only(parent: xml.Element, tag: str, file: str) -> xml.Element:
@@ -139,6 +148,10 @@ def _service(element: xml.Element, file: str) -> ModuleConfig:
         raise xml.error(file, watched.line, text)
     heart = _only(element, "heart", file)
     check = _at_most_one(element, "check", file)
+    virtual = _at_most_one(element, "vip", file)
+    if virtual is not None and mode != "mirror":
+        text = f'<vip> in mode="{mode}": allowed is <vip> only in a mirror module'
+        raise xml.error(file, virtual.line, text)
     rfs_values = (
         None
         if replication is None
@@ -157,6 +170,7 @@ def _service(element: xml.Element, file: str) -> ModuleConfig:
         user=None if user is None else _user(user, file),
         errd=Errd() if watched is None else errd.parse_errd(watched, file),
         checks=() if check is None else checks.parse_checks(check, file, mode, rfs_values),
+        vip=None if virtual is None else vip.parse_vip(virtual, file),
     )
 
 

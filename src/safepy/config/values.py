@@ -33,6 +33,7 @@ class Words:
     later_children: tuple[str, ...] = ()
     ignored_attributes: tuple[str, ...] = ()
     refused_attributes: Mapping[str, str] = field(default_factory=dict)
+    refused_children: Mapping[str, str] = field(default_factory=dict)
 
 
 def check_words(root: xml.Element, file: str, vocabulary: Mapping[str, Words]) -> None:
@@ -43,6 +44,9 @@ def check_words(root: xml.Element, file: str, vocabulary: Mapping[str, Words]) -
         for child in element.children:
             if child.tag in words.later_children:
                 text = f"<{child.tag}> is not supported yet by this version"
+                raise xml.error(file, child.line, text)
+            if child.tag in words.refused_children:
+                text = f"<{child.tag}> in <{element.tag}>: {words.refused_children[child.tag]}"
                 raise xml.error(file, child.line, text)
             if child.tag not in words.children:
                 text = f"<{xml.shown(child.tag)}> in <{element.tag}>: unknown element, allowed "

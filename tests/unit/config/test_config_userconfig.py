@@ -235,7 +235,7 @@ BAD_HEARTS = {
     ),
     "<heart>text</heart>": '<heart>: found the text "text", allowed are only elements',
     '<hart><heartbeat name="d"/></hart>': (
-        "<hart> in <service>: unknown element, allowed are heart, rfs, user, errd, check"
+        "<hart> in <service>: unknown element, allowed are heart, vip, rfs, user, errd, check"
     ),
     "": "<service>: <heart> is missing, allowed is exactly one",
     '<heart><heartbeat name="d"/></heart><heart/>': (
@@ -252,7 +252,7 @@ def test_broken_heart(heart: str, message: str) -> None:
 
 
 BAD_RESTS = {
-    "<vip/>": "<vip> is not supported yet by this version",
+    "<vip/>": "<vip>: found 0 <interface_list>, allowed is exactly one",
     "<failover><![CDATA[a: if (b.c == down) then stop();]]></failover>": (
         "<failover> is not supported yet by this version"
     ),
