@@ -14,6 +14,8 @@ class State(StrEnum):
     ALONE = "ALONE"
     PRIM = "PRIM"
     SECOND = "SECOND"
+    #: Light modules: the application runs, and there is no other node.
+    UP = "UP"
 
 
 class Status(StrEnum):
@@ -25,7 +27,14 @@ class Status(StrEnum):
 
 
 #: Exit codes of `safekit state -lq` (reference 4.1).
-STATE_CODES = {State.STOP: 0, State.WAIT: 1, State.ALONE: 2, State.PRIM: 3, State.SECOND: 4}
+STATE_CODES = {
+    State.STOP: 0,
+    State.WAIT: 1,
+    State.ALONE: 2,
+    State.UP: 2,
+    State.PRIM: 3,
+    State.SECOND: 4,
+}
 
 
 class Disk(StrEnum):
@@ -110,7 +119,8 @@ class Record:
     epoch of the last period in which both nodes were in sync (0: none is known): a claim at the
     witness is for the number after it, whatever either node has seen since (I3).
     `crashed_primary`: this node ended as a primary without a clean stop and was not brought up to
-    date since, so its tree may hold what nobody was told of. `synced_at`: Unix seconds of the last
+    date since, so its tree may hold what nobody was told of. `marks_base`: joins to generations
+    later than this ancestor failed, so the marks tell all since it ("": since `base`). `synced_at`: Unix seconds of the last
     moment known to be in sync, for people and for `syncdelta`; 0: never.
     """
 
@@ -135,6 +145,7 @@ class Record:
     checkpoint_started: int = 0
     shared: int = 0
     crashed_primary: bool = False
+    marks_base: str = ""
     synced_at: float = 0.0
     policy: SyncPolicy = SyncPolicy()
 
@@ -148,6 +159,7 @@ class PeerView:
     `lost_volatile`: the node lost its page cache since it was last active (protocol 2.1).
     `degraded`: it serves, and cannot be replicated from. `copy_since`: it wants to get only what
     was modified after this moment (Unix seconds, `secondforce -d`); 0: no such wish.
+    `maintenance_until`: it takes no action by itself before this moment (Unix seconds); 0: it does.
     """
 
     node: str
@@ -163,6 +175,7 @@ class PeerView:
     degraded: bool = False
     copy_since: float = 0.0
     resources: tuple[tuple[str, str], ...] = ()
+    maintenance_until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,3 +253,11 @@ class Snapshot:
     notes: tuple[str, ...] = ()
     #: How many packets of the network were not believed since the daemon started, by kind.
     dropped: tuple[tuple[str, int], ...] = ()
+    #: "mirror", or "light": without another node.
+    mode: str = "mirror"
+    #: No automatic action before this moment (Unix seconds, 0: not in maintenance), why, and who
+    #: said so; and what the other node says of itself.
+    maintenance_until: float = 0.0
+    maintenance_reason: str = ""
+    maintenance_by: str = ""
+    peer_maintenance_until: float = 0.0

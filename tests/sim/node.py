@@ -47,6 +47,10 @@ class Node:
         self.powered = True
         self.frozen = False
         self.covered = False
+        #: The virtual address is on this node; its interface is gone; it cannot be removed.
+        self.has_address = False
+        self.interface_gone = False
+        self.address_sticks = False
         self.daemon_since = 0.0
         self.boots = 1
         self.runs = 0
@@ -159,11 +163,61 @@ class Node:
                 self.note(f"{command.level.value} {command.text}")
             case c.SetResource():
                 self.cluster.resource(self, command)
+            case c.SetAddresses() | c.RemoveAddresses():
+                self._address(command)
+            case c.Reboot():
+                self._reboot(command)
             case c.WatchProcesses() | c.Publish():
                 pass
             case _:
                 assert isinstance(command, WORKER_COMMANDS), command
                 self._to_worker(command)
+
+    def _address(self, command: c.SetAddresses | c.RemoveAddresses) -> None:
+        """The kernel does one thing after the other, also after the daemon has died: a daemon
+        that comes back finds an order carried out that it never heard of."""
+        wanted = isinstance(command, c.SetAddresses)
+        ok = not self.interface_gone if wanted else not self.address_sticks
+        run, boots = self.runs, self.boots
+
+        def done() -> None:
+            if self.boots != boots or not self.powered:
+                return
+            if self.frozen:
+                self.backlog.append(done)
+                return
+            if ok:
+                self.has_address = wanted
+                self.note("  the address is set" if wanted else "  the address is removed")
+            if self.runs != run:
+                return
+            if ok and wanted:
+                self.cluster.checks.address_set(self)
+            self.happen(e.StepDone(command.step_id, ok, "" if ok else "no such device"))
+
+        self.clock.later(0.02, done)
+
+    def _reboot(self, command: c.Reboot) -> None:
+        """In order: the modules are stopped, the power goes off, and what ran before runs again.
+        What was counted is read from the resources."""
+        self.note("  Reboot")
+        self.later(0.01, lambda: self.happen(e.StepDone(command.step_id, True)))
+        self.later(0.1, lambda: self.happen(e.ActionRequested("stop", "at shutdown")))
+
+        def down() -> None:
+            assert self.state is not None
+            if self.shown is not State.STOP:
+                self.later(0.1, down)
+                return
+            self.params = replace(self.params, loop=self.state.loop)
+            self.power_off()
+            self.clock.later(5.0, up)
+
+        def up() -> None:
+            self.power_on()
+            self.later(0.5, lambda: self.happen(e.ActionRequested("start", "at boot time")))
+
+        self.later(0.2, down)
 
     def tree_is_ours(self) -> bool:
         """The marker in the root of the tree (protocol 2.1, K14)."""
@@ -269,7 +323,7 @@ class Node:
             self.worker.die()
             self.worker = None
         self._record_in_flight()
-        self.powered = self.frozen = self.covered = False
+        self.powered = self.frozen = self.covered = self.has_address = False
         self.cluster.arbiters.disarm(self)
         self.backlog.clear()
         self.state = None

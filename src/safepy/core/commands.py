@@ -82,6 +82,22 @@ class Serve:
 
 
 @dataclass(frozen=True, slots=True)
+class SetAddresses:
+    """Every virtual address of the module is on this node and was announced. Only while the gate
+    is or was open: never on a node that does not lead."""
+
+    step_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveAddresses:
+    """No virtual address of the module is on this node; with `tcpreset` the TCP connections that
+    had it were reset before. Bounded in time whatever the interface does."""
+
+    step_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class OpenGate:
     """Modifications may be answered in this mode and epoch until `deadline_s` from now."""
 
@@ -241,6 +257,15 @@ class DisarmWatchdog:
 
 
 @dataclass(frozen=True, slots=True)
+class Reboot:
+    """The operating system was told to reboot this server, in order: the modules are stopped
+    first. `ok` says that it was told, not that it happened."""
+
+    step_id: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class WatchProcesses:
     """Enable or disable a class of the process checker (`prim`, `both`, `second`, `sec`, `pre`)."""
 
@@ -280,6 +305,8 @@ Command = (
     | StartWorker
     | StopWorker
     | Serve
+    | SetAddresses
+    | RemoveAddresses
     | OpenGate
     | CloseGate
     | Quiesce
@@ -298,6 +325,7 @@ Command = (
     | Ping
     | FeedWatchdog
     | DisarmWatchdog
+    | Reboot
     | WatchProcesses
     | Announce
     | SetResource

@@ -6,6 +6,7 @@ from safepy.model import Disk, Level
 
 from . import election, following, operator, permission, plans, records, stopping, syncmode
 from .election import Decision, Verdict
+from .failover import acting
 from .state import Phase
 from .turn import Turn
 
@@ -33,6 +34,14 @@ def rules(t: Turn) -> bool:
     if s.phase is not Phase.DECIDING or s.plan:
         return False
     decision = election.decide(t.situation(s.wish))
+    held = acting.held(t)
+    if held is not None and decision.verdict not in (Verdict.YIELD, Verdict.ABORT):
+        s.held_by = held.row if held.blocked else ""
+        return _wait(t, held)
+    if s.held_by:
+        _wake(t)
+        t.clear_block()
+        return True
     match decision.verdict:
         case Verdict.LEAD:
             _lead(t, decision)
@@ -52,8 +61,19 @@ def rules(t: Turn) -> bool:
             return _wait(t, decision) or permission.pursue(t, arbiters)
 
 
+def _wake(t: Turn) -> None:
+    if t.s.told_wait:
+        acting.announce_wakeup(t)
+
+
 def _lead(t: Turn, decision: Decision) -> None:
     s = t.s
+    _wake(t)
+    if s.params.light:
+        s.phase = Phase.LEADING
+        t.clear_block()
+        t.begin(plans.go_up(s.ran))
+        return
     if decision.row == election.SYNCDELTA:
         t.announce(Level.CRITICAL, "Action prim from failover rule rfs_forceuptodate")
     t.announce(Level.INFO, f"Leads ({decision.row}): {decision.sentence}")
@@ -86,6 +106,7 @@ def _follow(t: Turn, decision: Decision) -> bool:
         return False  # It will raise its number when it hears ours.
     t.announce(Level.INFO, f"Follows ({decision.row}): {decision.sentence}")
     s.wish = "start"
+    _wake(t)
     following.begin(t, decision.keep_aside)
     return True
 
@@ -120,6 +141,7 @@ def _wait(t: Turn, decision: Decision) -> bool:
         return False
     s.reason = waiting_for
     if not decision.blocked:
+        _wake(t)
         t.clear_block()
         return True
     t.block(waiting_for, decision.remedy)
@@ -132,6 +154,9 @@ def _wait(t: Turn, decision: Decision) -> bool:
 def _announce_wait(t: Turn, decision: Decision) -> None:
     if decision.row in ("degraded_server", "rfs_syncat_wait"):
         t.announce(Level.CRITICAL, f"Action wait from failover rule {decision.row}")
+        return
+    if any(decision.row == rule.label for rule in t.s.rules_true):
+        acting.announce_wait(t, decision.row)
         return
     notuptodate = decision.row in ("D1", "D3", "D4", "D5", "D6", "D7", "D8", "D9", "E6", "D2")
     if not notuptodate:

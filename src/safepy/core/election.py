@@ -29,6 +29,8 @@ WAIT_FOR_REMOTE = (
 )
 #: Row of a decision to lead by consent given beforehand (reference 6.7).
 SYNCDELTA = "syncdelta"
+IN_MAINTENANCE = "the other node has the newest data, and in maintenance it does not take over"
+MAINTENANCE_OFF_THERE = "maintenance off there"
 NEVER_SYNCHRONISED = "no data was ever synchronised here"
 
 
@@ -89,11 +91,14 @@ class Situation:
     fresh: bool = True
     refusal: str = ""
     recent: bool = False
+    light: bool = False
 
 
 def decide(s: Situation) -> Decision:
     """What a node in WAIT does."""
     peer = s.peer
+    if s.light:
+        return Decision(Verdict.LEAD, "light", "a light module runs on this node alone")
     if peer is not None:
         sentence = misfit(s.record, peer)
         if sentence:
@@ -120,7 +125,7 @@ def decide(s: Situation) -> Decision:
     if peer is None:
         return _nobody_heard(s)
     if peer.state is State.SECOND and peer.record.disk is Disk.UPTODATE:
-        return Decision(Verdict.WAIT, "", "the other node is about to take over")
+        return _will_take_over(peer)
     return _meet(s, peer)
 
 
@@ -160,7 +165,7 @@ def _without_data(s: Situation) -> Decision:
     if s.wish.startswith("second"):
         return _second_without_primary(s)
     if peer.state is State.SECOND:
-        return Decision(Verdict.WAIT, "", "the other node is about to take over")
+        return _will_take_over(peer)
     if peer.state is State.STOP:
         return Decision(Verdict.LEAD, "E1", "the other node is stopped")
     if not peer.ready_to_follow:
@@ -174,6 +179,13 @@ def _without_data(s: Situation) -> Decision:
     if first:
         return Decision(Verdict.LEAD, "D5", "both nodes start, this one comes first")
     return Decision(Verdict.WAIT, "D5", "both nodes start, the other one comes first")
+
+
+def _will_take_over(peer: PeerView) -> Decision:
+    """A secondary in sync whose primary is gone: in maintenance it waits for an administrator."""
+    if not peer.maintenance_until:
+        return Decision(Verdict.WAIT, "", "the other node is about to take over")
+    return Decision(Verdict.WAIT, "", IN_MAINTENANCE, blocked=True, remedy=MAINTENANCE_OFF_THERE)
 
 
 def _peer_leads(s: Situation, peer: PeerView) -> Decision:

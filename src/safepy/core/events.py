@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from safepy.model import Beat, Disk, SyncPolicy
+
+if TYPE_CHECKING:
+    from .state import Params
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,8 @@ class LaneAddress:
 class ActionRequested:
     """A wish for this module.
 
-    `action` is one of start, stop, prim, primforce, second, secondforce, restart, stopstart, swap.
+    `action` is one of start, stop, shutdown (a stop, with everything of this node), prim,
+    primforce, second, secondforce, restart, stopstart, swap.
     `who` stands in the
     log ("root", "errd", "at boot time"). `identity` is set when a detector or a script asks
     (`-i NAME`): it counts against maxloop; an administrator's wish (identity "") resets the
@@ -86,6 +91,40 @@ class ResourceChanged:
     name: str
     value: str
     who: str
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchSet:
+    """`safekit checker|errd on|off` (reference 9.6): `name` is the command's."""
+
+    name: str
+    on: bool
+    who: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoopChanged:
+    """`safekit incloop|resetloop`: `change` is inc or reset (reference 9.4)."""
+
+    change: str
+    who: str
+
+
+@dataclass(frozen=True, slots=True)
+class MaintenanceSet:
+    """`safekit maintenance`: nothing happens by itself before `until`, a moment on the core's
+    clock; None: it is over."""
+
+    until: float | None
+    reason: str
+    who: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reconfigured:
+    """The configuration was changed while the module runs: these are the parameters now."""
+
+    params: Params
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +276,11 @@ Event = (
     | FailoverSet
     | PolicySet
     | SyncDue
+    | MaintenanceSet
+    | Reconfigured
     | ResourceChanged
+    | SwitchSet
+    | LoopChanged
     | StepDone
     | WitnessAnswered
     | ReplicaHeard

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from safepy.model import Active, Disk, Level, State
 
-from . import election, operator, permission, plans, records, reunion, serving, stopping
+from . import election, maintenance, operator, permission, plans, records, reunion, serving, stopping
 from .arbitration import Arbiter, evidence
 from .commands import Adopted
 from .election import Verdict
@@ -230,7 +230,10 @@ def _take_over(t: Turn) -> bool:
         return False
     cause = _cause_to_take_over(t)
     if cause is None:
+        maintenance.back(t)
         return _claimed_in_vain(t)
+    if cause is not Cause.SWAP and maintenance.on(s):
+        return maintenance.holds_back(t, cause.value)
     arbiters = _who_must_agree(t, cause)
     if arbiters is None:
         t.announce(Level.CRITICAL, serving.ASLEEP if s.doubt else NOBODY_CAN_SAY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from safepy.model import Disk, Gate, State
 
+from .plans import Address
 from .state import FROZEN, Link, ModuleState, Phase
 
 _LEADING = (Phase.LEADING, Phase.SWAPPING, Phase.STOPPING)
@@ -18,6 +19,7 @@ def check(s: ModuleState) -> None:
     _second_is_in_sync_only_while_following(s)
     _plan_belongs_to_the_state(s)
     _checkpoints_belong_to_a_pair(s)
+    _addresses_belong_to_who_serves(s)
 
 
 def _epochs_do_not_go_back(s: ModuleState) -> None:
@@ -58,6 +60,13 @@ def _plan_belongs_to_the_state(s: ModuleState) -> None:
         assert not s.serving
     if s.running:
         assert s.plan, "a step runs that belongs to no plan"
+
+
+def _addresses_belong_to_who_serves(s: ModuleState) -> None:
+    if s.running and s.plan[0] is Address.SET:
+        assert s.serving, "an address is being set on a node that does not serve"
+    if s.addressed and not s.serving and not s.address_left:
+        assert s.removing, "nobody removes the address of a node that serves no more"
 
 
 def _checkpoints_belong_to_a_pair(s: ModuleState) -> None:

@@ -194,6 +194,19 @@ def observe_anew(links: Links, now: float) -> Links:
     return replace(links, observing_since=now)
 
 
+def with_lanes(links: Links, lanes: tuple[Lane, ...], now: float) -> Links:
+    """The lanes are these from now on. One that stays keeps what is known of it; the counter of
+    the session goes on, and nothing is lost before a whole timeout from now."""
+    known = {state.lane.ident: state for state in links.lanes}
+    states = tuple(
+        replace(known[lane.ident], lane=lane, pulse_at=now)
+        if lane.ident in known
+        else LaneState(lane, pulse_at=now, proof_at=float("-inf"))
+        for lane in lanes
+    )
+    return replace(links, lanes=states, observing_since=now)
+
+
 def lane_expires_at(links: Links, state: LaneState) -> float:
     """The moment at which this lane counts as down, if nothing comes."""
     return max(state.proof_at, links.observing_since) + state.lane.timeout_s
@@ -201,12 +214,14 @@ def lane_expires_at(links: Links, state: LaneState) -> float:
 
 def heard_at(links: Links) -> float:
     """Since this moment no lane proved both directions; minus infinity: never."""
-    return max(state.proof_at for state in links.lanes)
+    return max((state.proof_at for state in links.lanes), default=float("-inf"))
 
 
 def lost_at(links: Links, other_sign_of_life_at: float) -> float:
     """The moment at which the peer counts as lost: every lane is down, and nothing was heard
-    over the replication stream either for a whole timeout (F27)."""
+    over the replication stream either for a whole timeout (F27). Without lanes, always."""
+    if not links.lanes:
+        return float("-inf")
     lanes = max(lane_expires_at(links, state) for state in links.lanes)
     longest = max(state.lane.timeout_s for state in links.lanes)
     return max(lanes, other_sign_of_life_at + longest)
@@ -224,8 +239,9 @@ def with_lane_shown(links: Links, index: int, up: bool) -> Links:
 
 
 def next_moment(links: Links) -> float:
-    """The next pulse, or the expiry of a lane that is not yet shown as down."""
-    moment = min(state.pulse_at for state in links.lanes)
+    """The next pulse, or the expiry of a lane that is not yet shown as down; infinity without
+    lanes."""
+    moment = min((state.pulse_at for state in links.lanes), default=float("inf"))
     for state in links.lanes:
         if state.up is not False:
             moment = min(moment, lane_expires_at(links, state))

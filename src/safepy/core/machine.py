@@ -13,16 +13,20 @@ from typing import assert_never
 from safepy.model import Active, Level, Record, State
 
 from . import (
+    addresses,
     checkpoints,
     deciding,
     events,
     following,
     invariants,
     links,
+    maintenance,
     operator,
     outlook,
     pairing,
     permission,
+    rebooting,
+    reconfiguring,
     records,
     requests,
     serving,
@@ -30,6 +34,7 @@ from . import (
 )
 from .commands import CloseGate, Command, SetResource
 from .events import Event
+from .failover import acting
 from .progress import advance, step_done, worker_gone
 from .state import Link, ModuleState, Params, Phase
 from .turn import Turn
@@ -64,6 +69,12 @@ def initial(params: Params, record: Record | None, now: float) -> ModuleState:
         since=now,
         links=links.new(params.session, params.lanes, now),
         failover=params.failover,
+        # An earlier daemon may have left them: the first step sees to it that they are gone.
+        addressed=params.has_vip,
+        checking=params.checking,
+        resources=params.resources,
+        loop=params.loop,
+        maintenance=params.maintenance,
         record=known,
         wanted=known,
         lost_volatile=_lost_volatile(params, known),
@@ -89,14 +100,21 @@ def step(state: ModuleState, event: Event, now: float) -> tuple[ModuleState, tup
         # The shell should have said so; nothing may expire by it in any case (K18).
         _paused(t)
     _happen(t, event)
-    for _ in range(MAX_ROUNDS):
-        if not _rules(t):
-            break
-    else:
-        raise AssertionError(f"the rules do not settle: {t.s.phase} {t.s.link} {t.s.plan[:2]}")
+    _settle(t)
     outlook.tell(t)
+    if acting.stale(t):
+        # A failover rule may be about what has just become visible.
+        _settle(t)
+        outlook.tell(t)
     invariants.check(t.s)
     return t.s, tuple(t.out)
+
+
+def _settle(t: Turn) -> None:
+    for _ in range(MAX_ROUNDS):
+        if not _rules(t):
+            return
+    raise AssertionError(f"the rules do not settle: {t.s.phase} {t.s.link} {t.s.plan[:2]}")
 
 
 def next_deadline(state: ModuleState) -> float | None:
@@ -114,20 +132,32 @@ def _happen(t: Turn, event: Event) -> None:
         case events.BeatReceived():
             _beat(t, event)
         case events.LaneAddress():
-            t.do(SetResource(f"heartbeatlocaladdr.{event.lane}", "up" if event.present else "down"))
+            name, value = f"heartbeatlocaladdr.{event.lane}", "up" if event.present else "down"
+            s.resources = {**s.resources, name: value}
+            t.do(SetResource(name, value))
         case events.ActionRequested():
             requests.requested(t, event)
         case events.FailoverSet():
             s.failover = event.on
             t.do(SetResource("usersetting.failover", "on" if event.on else "off"))
+            reconfiguring.update(t)
         case events.PolicySet():
             operator.policy_set(t, event.policy)
         case events.SyncDue():
             operator.sync_due(t, event.on)
+        case events.MaintenanceSet():
+            maintenance.changed(t, event)
+        case events.Reconfigured():
+            reconfiguring.changed(t, event)
         case events.ResourceChanged():
-            s.resources = {**s.resources, event.name: event.value}
+            acting.changed(t, event)
+        case events.SwitchSet():
+            acting.switched(t, event)
+            reconfiguring.update(t)
+        case events.LoopChanged():
+            requests.loop_changed(t, event)
         case events.StepDone():
-            if not permission.answered(t, event):
+            if not (permission.answered(t, event) or rebooting.answered(t, event)):
                 step_done(t, event)
         case events.WitnessAnswered():
             permission.answered(t, event)
@@ -215,12 +245,16 @@ def _paused(t: Turn) -> None:
 def _rules(t: Turn) -> bool:
     return (
         t.save_what_is_wanted()
+        or addresses.rules(t)
+        or maintenance.rules(t)
+        or rebooting.rules(t)
         or permission.rules(t)
         or following.behind(t)
         or serving.rules(t)
         or following.rules(t)
         or checkpoints.rules(t)
         or operator.rules(t)
+        or acting.rules(t)
         or deciding.rules(t)
         or advance(t)
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from safepy.model import Beat, Level, State
 
-from . import links, operator
+from . import links, operator, rebooting
 from .arbitration import Arbiter
 from .commands import DisarmWatchdog, FeedWatchdog, Publish, SendBeat, SetResource
+from .failover import acting
 from .plans import Await, Script
 from .state import FROZEN, Link, ModuleState, Phase
 from .turn import SYNCDELTA_S_MIN, Turn, status_of, uptodate, view_of
@@ -57,6 +58,8 @@ def _set_all(t: Turn, values: dict[str, str]) -> None:
 
 def _lanes(t: Turn) -> None:
     s = t.s
+    if not s.links.lanes:
+        return
     for index, lane in enumerate(s.links.lanes):
         up = t.now < links.lane_expires_at(s.links, lane)
         if up and lane.proof_at == float("-inf"):
@@ -78,7 +81,7 @@ def _remote(t: Turn) -> None:
     view = t.view
     if view is not None:
         remote = f"{view.state} {view.status}"
-    elif t.peer_lost:
+    elif t.peer_lost and s.links.lanes:
         remote = "UNKNOWN"
     else:
         return
@@ -96,10 +99,16 @@ def _local(t: Turn) -> None:
             t.announce(Level.EVENT, f"Local state {local}")
         s.told_local = local
         _set(t, "state.local", local)
-    values = {"usersetting.failover": "on" if s.failover else "off"}
+    values: dict[str, str] = {}
+    if not s.params.light:
+        values["usersetting.failover"] = "on" if s.failover else "off"
     if s.params.has_rfs:
         values["rfs.uptodate"] = uptodate(s)
         values |= operator.resources(t)
+    if s.told_rules is not s.rules_true:
+        s.told_rules = s.rules_true
+        values |= acting.resources(s)
+    values["usersetting.checker"] = "on" if s.checking else "off"
     _set_all(t, values)
     if not s.loop.count:
         _set(t, "heart.maxloop", "false")
@@ -111,11 +120,13 @@ def _publish(t: Turn) -> None:
         s.told_local,
         s.told_remote,
         s.reason,
+        s.acting,
         s.blocked,
         s.remedy,
         s.record,
         s.sync_mode,
         s.sync_reason,
+        s.maintenance,
         tuple(lane.up for lane in s.links.lanes),
     )
     if shown != s.told_shown:
@@ -138,9 +149,9 @@ def _beats(t: Turn) -> None:
         )
 
 
-def next_moment(s: ModuleState) -> float:
+def next_moment(s: ModuleState) -> float | None:
     """The first moment at which something is due or expires. Always in the future, except for
-    a pulse that is due now because nothing was ever sent."""
+    a pulse that is due now because nothing was ever sent. None: nothing is (a light module)."""
     moments = [links.next_moment(s.links)]
     if s.serving and s.params.has_rfs and s.link in (Link.SOLO, Link.PAIRED):
         moments.append(s.renew_at)
@@ -157,14 +168,18 @@ def next_moment(s: ModuleState) -> float:
         moments.append(s.plan_until)
     if s.phase in (Phase.FOLLOWING, Phase.DECIDING):
         moments.append(s.follow_after)
+    if s.address_left and not s.serving:
+        moments.append(s.address_again)
     if s.request:
         moments.append(s.request_until)
+    if s.maintenance is not None:
+        moments.append(s.maintenance.until)
+    moments.append(rebooting.due(s))
+    moments += acting.next_moments(s)
     if s.params.syncdelta_s > SYNCDELTA_S_MIN:
         moments.append(s.stamp_at)
-    future = [moment for moment in moments if moment > s.now]
-    if future:
-        return min(future)
-    return s.now
+    first = min((moment for moment in moments if moment > s.now), default=s.now)
+    return first if first < float("inf") else None
 
 
 def stopped(s: ModuleState) -> bool:

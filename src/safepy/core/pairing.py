@@ -41,6 +41,7 @@ def caught_up(t: Turn, epoch: int) -> None:
     if not s.serving or s.link is not Link.SOLO or epoch < s.solo_epoch:
         return
     s.link = Link.RECORDING
+    s.unjoined = s.wanted
     theirs = 0 if s.peer is None else s.peer.record.checkpoint_started
     # A wish for everything that came while something less was under way is still to be fulfilled.
     unfulfilled = s.wanted.policy.mode == "full" and s.sync_mode != SyncMode.EVERYTHING
@@ -50,8 +51,13 @@ def caught_up(t: Turn, epoch: int) -> None:
 
 
 def joined(t: Turn, epoch: int) -> None:
-    if t.s.serving and t.s.link is Link.JOINING and epoch == t.s.join_epoch:
+    s = t.s
+    if not s.serving or epoch != s.join_epoch:
+        return
+    if s.link is Link.JOINING:
         pair(t)
+    elif s.link is not Link.PAIRED and s.wanted.marks_base:
+        t.want(records.confirmed_late(s.wanted))
 
 
 def resync_failed(t: Turn, epoch: int, reason: str) -> None:
@@ -87,6 +93,7 @@ def pair(t: Turn) -> None:
     s.reintegre_failed = False
     s.told_sync = ("", "")
     s.link = Link.PAIRED
+    s.unjoined = None
     s.evidence = ""
     s.allowed = None
     s.dozing_since = None
@@ -102,7 +109,8 @@ def freeze(t: Turn) -> None:
     t.do(CloseGate(t.epoch))
     s.gate = Gate.CLOSED
     s.link = Link.CLAIMING
-    s.link_version = t.want(records.claim(s.wanted, s.params.session))
+    s.link_version = t.want(records.claim(s.wanted, s.params.session, s.unjoined))
+    s.unjoined = None
     s.claim_epoch = s.wanted.epoch
     s.dozing_since = None
     s.frozen_since = t.now

@@ -8,7 +8,7 @@ it, and a change stops what shall not run any more, calls `transition`, and star
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from safepy.model import State
@@ -26,6 +26,14 @@ class Work(StrEnum):
     DEMOTE = "Demote"
     FOLLOW = "Follow"
     STOP_FOLLOWING = "StopFollowing"
+
+
+class Address(StrEnum):
+    """A step of the virtual addresses of `<vip>`; done at once in a module without any. The node
+    that has them leads: they come after the gate is open, and go before it closes, or with it."""
+
+    SET = "SetAddresses"
+    REMOVE = "RemoveAddresses"
 
 
 class Save(StrEnum):
@@ -52,6 +60,7 @@ class Then(StrEnum):
 
     DECIDE = "decide who leads"
     OPEN_GATE = "open the gate"
+    UP = "up: a light module needs nobody's permission"
     SWAP_POINT = "hand over or take the application up again"
     WAIT = "not serving any more"
     FOLLOW = "follow as soon as the peer serves"
@@ -61,13 +70,16 @@ class Then(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """Run `bin/NAME [force] CURRENT NEXT ACTION`."""
+    """Run `bin/NAME [force] CURRENT NEXT ACTION [-Services SERVICES]`."""
 
     name: str
     current: State
     next: State
     action: str
     force: bool = False
+    services: str = ""
+    #: Only if the call before it failed, or was killed at its limit.
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +97,7 @@ class Watch:
     on: bool
 
 
-Step = Work | Save | Await | Then | Script | Callback | Watch
+Step = Work | Address | Save | Await | Then | Script | Callback | Watch
 Plan = tuple[Step, ...]
 
 #: What runs in each state, in the order it is started; stopped the other way round, but `sec`
@@ -96,6 +108,7 @@ RUNS: dict[State, tuple[str, ...]] = {
     State.ALONE: ("both", "prim", "sec"),
     State.PRIM: ("both", "prim"),
     State.SECOND: ("both", "second", "sec"),
+    State.UP: ("both",),
 }
 START_ORDER = ("both", "prim", "second", "sec")
 STOP_ORDER = ("sec", "prim", "second", "both")
@@ -161,6 +174,7 @@ def start() -> Plan:
     return (
         Script("transition", State.STOP, State.WAIT, "start"),
         Script("prestart", State.STOP, State.WAIT, "start"),
+        Address.REMOVE,
         Watch("pre", True),
         Work.COVER,
         Work.START_WORKER,
@@ -174,9 +188,15 @@ def lead(ran: frozenset[str]) -> Plan:
         Save.LEAD,
         Work.SERVE,
         Then.OPEN_GATE,
+        Address.SET,
         *change(ran, State.WAIT, State.ALONE),
         Then.READY,
     )
+
+
+def go_up(ran: frozenset[str]) -> Plan:
+    """WAIT to UP, of a light module: no record, no gate, no other node."""
+    return (Then.UP, *change(ran, State.WAIT, State.UP), Then.READY)
 
 
 def take_over(ran: frozenset[str]) -> Plan:
@@ -187,6 +207,7 @@ def take_over(ran: frozenset[str]) -> Plan:
         Save.TAKE_OVER,
         Work.SERVE,
         Then.OPEN_GATE,
+        Address.SET,
         *change(ran, State.SECOND, State.ALONE),
         Then.READY,
     )
@@ -205,8 +226,11 @@ def settle_as_second(ran: frozenset[str], current: State, transition_called: boo
     return (*change(ran, current, State.SECOND), Then.READY)
 
 
-def restart(state: State) -> Plan:
-    """Stop and start what belongs to the present role; the peer is not concerned."""
+def restart(state: State, services: str = "") -> Plan:
+    """Stop and start what belongs to the present role; the peer is not concerned. Scripts that
+    understand `services` touch nothing else (reference: userconfig 14.3). What tells a restart
+    from a stop and a start is that the two states are equal; the third word is one of those that
+    the reference lists."""
     everything = frozenset(RUNS[state])
     plan: Plan = ()
     for script_class in STOP_ORDER:
@@ -214,10 +238,12 @@ def restart(state: State) -> Plan:
             name = f"stop_{script_class}"
             plan += (
                 Watch(script_class, False),
-                Script(name, state, state, "restart"),
-                Script(name, state, state, "restart", force=True),
+                Script(name, state, state, "stop"),
+                Script(name, state, state, "stop", force=True),
             )
-    return (*plan, *starts(frozenset(), state, state, "restart"), Then.READY)
+    plan += starts(frozenset(), state, state, "start")
+    scripts = (replace(s, services=services) if isinstance(s, Script) else s for s in plan)
+    return (*scripts, Then.READY)
 
 
 def swap(ran: frozenset[str]) -> Plan:
@@ -225,6 +251,7 @@ def swap(ran: frozenset[str]) -> Plan:
     return (
         *stops(ran, State.PRIM, State.SECOND, "stop", twice=True),
         Script("transition", State.PRIM, State.SECOND, "stop"),
+        Address.REMOVE,
         Work.QUIESCE,
         Then.SWAP_POINT,
     )
@@ -238,7 +265,13 @@ def hand_over() -> Plan:
 def swap_failed(ran: frozenset[str], state: State) -> Plan:
     """The secondary went away in the middle of a swap: take the application up again. A quiesced
     gate opens only in another epoch."""
-    return (Save.NEW_EPOCH, Then.OPEN_GATE, *starts(ran, state, state, "start"), Then.READY)
+    return (
+        Save.NEW_EPOCH,
+        Then.OPEN_GATE,
+        Address.SET,
+        *starts(ran, state, state, "start"),
+        Then.READY,
+    )
 
 
 def step_aside(ran: frozenset[str], current: State, target: State, outdated: bool) -> Plan:
@@ -246,6 +279,7 @@ def step_aside(ran: frozenset[str], current: State, target: State, outdated: boo
     behind before the stop scripts, which may take long, are called."""
     return (
         Work.DEMOTE,
+        Address.REMOVE,
         Save.OUTDATED if outdated else Save.STEPPED_DOWN,
         *stops(ran, current, target, "stop", twice=True),
         Script("transition", current, target, "stop"),
@@ -257,6 +291,7 @@ def stop_aside(ran: frozenset[str], current: State, action: str, outdated: bool)
     """A retreat in the middle of a stop: the gate closes at once, and the stop goes on."""
     return (
         Work.DEMOTE,
+        Address.REMOVE,
         Save.OUTDATED if outdated else Save.STEPPED_DOWN,
         *stops(ran, current, State.WAIT, action),
         Script("transition", current, State.WAIT, action),
@@ -271,6 +306,7 @@ def stop_leading(ran: frozenset[str], current: State, action: str) -> Plan:
     return (
         *stops(ran, current, State.WAIT, action),
         Script("transition", current, State.WAIT, action),
+        Address.REMOVE,
         Work.QUIESCE,
         Await.LINK_SETTLED,
         Save.STOPPED,
@@ -281,8 +317,9 @@ def stop_leading(ran: frozenset[str], current: State, action: str) -> Plan:
 
 def stop_broken(ran: frozenset[str], current: State, action: str) -> Plan:
     """ALONE or PRIM to WAIT when the worker died: nothing to flush, and the record goes on saying
-    that the end was not clean."""
+    that the end was not clean. The gate closed with it, so the addresses go first."""
     return (
+        Address.REMOVE,
         *stops(ran, current, State.WAIT, action),
         Script("transition", current, State.WAIT, action),
         Then.WAIT,
@@ -303,13 +340,15 @@ def stop_following(ran: frozenset[str], current: State, action: str, synced: boo
 
 
 def end(action: str) -> Plan:
-    """WAIT to STOP: everything forced down, our mounts gone."""
+    """WAIT to STOP: everything forced down, what did not end well once more, our mounts gone."""
     forced = tuple(
         Script(f"stop_{script_class}", State.WAIT, State.STOP, action, force=True)
         for script_class in STOP_ORDER
     )
     return (
         *forced,
+        *(replace(script, again=True) for script in forced),
+        Address.REMOVE,
         Watch("pre", False),
         Script("poststop", State.WAIT, State.STOP, action),
         Script("transition", State.WAIT, State.STOP, action),

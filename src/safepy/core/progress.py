@@ -6,10 +6,11 @@ from typing import assert_never
 
 from safepy.model import Active, Disk, Level, State
 
-from . import commands, following, plans, records, requests, serving, stopping
+from . import addresses, commands, following, plans, records, requests, serving, stopping
 from .events import ActionRequested, StepDone
-from .plans import Await, Callback, Save, Script, Then, Watch, Work
-from .state import FROZEN, Link, Phase
+from .failover import acting
+from .plans import Address, Await, Callback, Save, Script, Then, Watch, Work
+from .state import FROZEN, Link, Params, Phase
 from .transitions import Cause
 from .turn import Turn
 
@@ -29,11 +30,12 @@ def advance(t: Turn) -> bool:
         case Callback():
             return _callback(t, step)
         case Watch():
-            if step.checker_class in s.params.errd_classes:
-                t.do(commands.WatchProcesses(step.checker_class, step.on))
+            acting.watch(t, step)
             return _next(t)
         case Work():
             return _work(t, step)
+        case Address():
+            return _address(t, step)
         case Save():
             return _save(t, step)
         case Await():
@@ -62,12 +64,19 @@ def step_done(t: Turn, event: StepDone) -> None:
         return
     if event.step_id == s.script:
         s.script = 0
+    if event.step_id == s.removing:
+        addresses.removed(t, event)
     if event.step_id != s.running or not s.plan:
         return
     step = s.plan[0]
     _next(t)
     if isinstance(step, Work):
         _worked(t, step, event)
+    elif step is Address.SET:
+        addresses.was_set(t, event)
+    elif isinstance(step, Script):
+        if step.force and not event.ok:
+            s.failed_stops |= {step.name}
     elif isinstance(step, Callback):
         following.called_back(t, step.event, event)
 
@@ -101,17 +110,32 @@ def _script(t: Turn, step: Script) -> bool:
         return _next(t)
     if s.script and t.now < s.script_until:
         return False  # A script of an abandoned plan still runs; it gets the time of a stop.
+    if step.again and step.name not in s.failed_stops:
+        return _next(t)
     s.ran = plans.ran_by(step, s.ran)
     number = t.new_id()
-    arguments = (step.current.value, step.next.value, step.action)
-    limit = None
-    if step.name.startswith("stop_"):
-        limit = s.params.forcestop_s if step.force else s.params.nicestop_s
+    arguments: tuple[str, ...] = (step.current.value, step.next.value)
+    if step.action:
+        arguments += (step.action,)
+    if step.services:
+        arguments += ("-Services", step.services)
+    limit = _limit_s(s.params, step)
     t.do(commands.RunScript(number, step.name, arguments, step.force, limit))
     s.running = number
     s.script = number
     s.script_until = t.now + s.params.nicestop_s
     return True
+
+
+def _limit_s(params: Params, step: Script) -> float | None:
+    """How long it may take (reference 10.5). Nothing that stands in the way of a stop may take for
+    ever; a start script may take as long as the application does."""
+    if step.name.startswith("stop_"):
+        return params.forcestop_s if step.force else params.nicestop_s
+    if step.name in ("poststop", "update"):
+        return params.nicestop_s
+    stops = step.current is not State.STOP and step.next in (State.WAIT, State.STOP)
+    return params.nicestop_s if stops else None
 
 
 def _callback(t: Turn, step: Callback) -> bool:
@@ -216,6 +240,16 @@ def _worked(t: Turn, step: Work, event: StepDone) -> None:
             assert_never(step)
 
 
+def _address(t: Turn, step: Address) -> bool:
+    number = addresses.step(t, step)
+    if number is None:
+        return False
+    if number == 0:
+        return _next(t)
+    t.s.running = number
+    return True
+
+
 # The record.
 
 
@@ -301,6 +335,8 @@ def _then(t: Turn, step: Then) -> bool:
             s.phase = Phase.DECIDING
         case Then.OPEN_GATE:
             _open_gate(t)
+        case Then.UP:
+            t.enter(State.UP, Phase.LEADING, Cause.NO_PEER)
         case Then.WAIT:
             serving.shut(t)
             if s.state is not State.WAIT:
@@ -311,6 +347,7 @@ def _then(t: Turn, step: Then) -> bool:
             s.transition_called = True
         case Then.READY:
             s.app_ready = True
+            s.acting = ("", "")
         case Then.STOPPED:
             _next(t)
             _stopped(t)

@@ -42,6 +42,7 @@ def _depart(record: Record, session: str) -> Record:
         promised=epoch,
         gen=generation_name(session, record.node, epoch),
         base=record.gen,
+        marks_base="",
         history=history,
         modified=False,
     )
@@ -74,12 +75,37 @@ def take_over(record: Record, session: str, boot_id: str) -> Record:
     )
 
 
-def claim(record: Record, session: str) -> Record:
+def claim(record: Record, session: str, unjoined: Record | None = None) -> Record:
     """PRIM lost its secondary: the generation a secondary must hear of before writes go on.
 
     `peer_behind` stays false until permission is obtained: it is the evidence E0, and a node that
-    crashes while it asks must not find permission in its own record when it returns."""
-    return replace(_depart(record, session), peer_behind=False, solo_role="P")
+    crashes while it asks must not find permission in its own record when it returns.
+
+    `unjoined`: the record before a join that the secondary never confirmed. No mark went (I11), so
+    they tell all since before it; the checkpoint that the join was, is not known to be complete."""
+    claimed = replace(_depart(record, session), peer_behind=False, solo_role="P")
+    if unjoined is None:
+        return claimed
+    return replace(
+        claimed,
+        marks_base=unjoined.marks_base or unjoined.base,
+        checkpoint=unjoined.checkpoint,
+        forced=unjoined.forced,
+    )
+
+
+def confirmed_late(record: Record) -> Record:
+    """The join was confirmed after all, just before the secondary was lost: the marks went."""
+    return replace(record, marks_base="", checkpoint=record.checkpoint_started)
+
+
+def marked_since(record: Record) -> frozenset[str]:
+    """The generations since which this node's marks tell of every difference."""
+    names = {record.gen, record.base}
+    ancestors = [gen for _, gen in record.history]
+    if record.marks_base in ancestors:
+        names.update(ancestors[: ancestors.index(record.marks_base) + 1])
+    return frozenset(names - {""})
 
 
 def confirm(record: Record) -> Record:
@@ -114,6 +140,7 @@ def join(
         checkpoint_started=checkpoint,
         synced_at=synced_at,
         policy=policy,
+        marks_base="",
         peer_behind=False,
         modified=False,
         forced=False,
@@ -159,6 +186,7 @@ def adopt(
         gen=gen,
         base=base,
         history=history,
+        marks_base="",
         disk=Disk.UPTODATE,
         peer_behind=False,
         modified=False,
@@ -214,7 +242,9 @@ def unclaim(record: Record) -> Record:
     the new epoch. What was written and not acknowledged is overwritten by the new leader's."""
     gen = record.base
     history = record.history[1:] if record.history[:1] and record.history[0][1] == gen else ()
-    return replace(record, gen=gen, base="", history=history, solo_role="", modified=False)
+    return replace(
+        record, gen=gen, base="", marks_base="", history=history, solo_role="", modified=False
+    )
 
 
 def stopped(record: Record, role: str) -> Record:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from safepy.model import Level, State
 
-from . import operator, plans, restarts, serving, stopping
+from . import maintenance, operator, plans, rebooting, restarts, serving, stopping
 from .commands import SetResource
-from .events import ActionRequested
+from .events import ActionRequested, LoopChanged
 from .state import Link, Phase
 from .transitions import Cause
 from .turn import Turn
 
+#: What detectors may ask for only so often (9.4). Of swap the reference does not say it; without
+#: an end two nodes could exchange their roles for ever.
+COUNTED = ("restart", "stopstart", "wait", "swap")
 STARTS = ("start", "prim", "primforce", "second", "secondforce")
 #: A request to the other node is repeated in the beats for so many pulses.
 REQUEST_PULSES = 20
@@ -19,22 +22,30 @@ REQUEST_PULSES = 20
 def requested(t: Turn, event: ActionRequested) -> None:
     """Log the wish in the words of the reference (15.4), then carry it out if it fits."""
     s = t.s
+    if maintenance.suspends(t, event):
+        return
     t.announce(_level(event), _sentence(event))
     if not event.identity:
-        if event.who != "automatically" and s.loop.count:
+        if not _by_itself(event.who):
+            s.acting = ("", "")
+        if not _by_itself(event.who) and s.loop.count:
             set_loop(t, restarts.reset(t.now))
-    elif event.action in ("restart", "stopstart") and _too_often(t):
+    elif event.action in COUNTED and _too_often(t):
         return
     match event.action:
         case action if action in STARTS:
             if start(t, action):
                 operator.wished(t, event)
-        case "stop":
+        case "stop" | "shutdown":
             stopping.begin(t, "stop", start_again=False)
         case "stopstart":
-            stopping.begin(t, "stopstart", start_again=True)
+            if not (event.identity and rebooting.instead(t, event)):
+                stopping.begin(t, "stopstart", start_again=True)
+        case "wait":
+            # As far as WAIT again, where the rule that asked for it holds the module.
+            stopping.begin(t, "stopwait", start_again=True)
         case "restart":
-            _restart(t)
+            _restart(t, event.services)
         case "swap":
             swap(t)
         case _:
@@ -48,9 +59,22 @@ def _level(event: ActionRequested) -> Level:
 
 
 def _sentence(event: ActionRequested) -> str:
-    if event.who == "automatically" or event.who.startswith("at "):
+    if _by_itself(event.who):
         return f"Action {event.action} called {event.who}"
+    if by_rule(event.who):
+        return f"Action {event.action} from {event.who}"
     return f"Action {event.action} called by {event.who}"
+
+
+def by_rule(who: str) -> bool:
+    """A failover rule asks."""
+    return who.startswith("failover rule ")
+
+
+def _by_itself(who: str) -> bool:
+    """No administrator: after a stopstart, at boot, at the end of the daemon. A count that led to
+    a reboot goes on after it."""
+    return who == "automatically" or who.startswith("at ")
 
 
 def _too_often(t: Turn) -> bool:
@@ -80,12 +104,24 @@ def count_worker_death(t: Turn) -> None:
         t.announce(Level.CRITICAL, "Action stop called by maxloop")
 
 
+def loop_changed(t: Turn, event: LoopChanged) -> None:
+    """`safekit incloop`: a handler acts by itself, and counts. `resetloop`. At the limit the one
+    who counts is told, and stops the module if it wants to."""
+    s = t.s
+    if event.change == "reset":
+        set_loop(t, restarts.reset(t.now))
+        return
+    loop, _ = restarts.detected(s.loop, t.now, s.params.maxloop, s.params.loop_interval_s)
+    set_loop(t, loop)
+
+
 def set_loop(t: Turn, loop: restarts.LoopCount) -> None:
     """The counter and its two resources. The Unix time is for people only (I17)."""
     s = t.s
     s.loop = loop
     since = int(loop.since + s.params.wall_offset_s)
     t.do(SetResource("heart.stopstartloop", str(since)))
+    t.do(SetResource("heart.stopstartcount", str(loop.count)))
     over = loop.count > s.params.maxloop and s.params.loop_interval_s > 0
     t.do(SetResource("heart.maxloop", "true" if over else "false"))
 
@@ -105,6 +141,7 @@ def start(t: Turn, wish: str) -> bool:
     s.sync_due = False
     s.record_broken = False
     s.loop_stop = False
+    s.failed_stops = frozenset()
     s.synced = s.following = s.handing_over = s.unapplied = False
     s.transition_called = False
     s.follow_after = 0.0
@@ -114,13 +151,13 @@ def start(t: Turn, wish: str) -> bool:
     return True
 
 
-def _restart(t: Turn) -> None:
+def _restart(t: Turn, services: str) -> None:
     s = t.s
     if not s.app_ready or s.phase not in (Phase.LEADING, Phase.FOLLOWING):
         t.announce(Level.INFO, "Action restart ignored: no application runs here")
         return
     s.app_ready = False
-    t.append(plans.restart(s.state))
+    t.append(plans.restart(s.state, services))
 
 
 def swap(t: Turn) -> None:

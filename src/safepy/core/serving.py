@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from safepy.model import Disk, Gate, Level, PeerView, State, Status
 
-from . import pairing, permission, plans, records, reunion
+from . import maintenance, pairing, permission, plans, records, reunion
 from .commands import CloseGate, ModifiedRecorded
 from .pairing import BOUND, open_as
 from .state import Link, Phase
@@ -254,6 +254,8 @@ def _swap_to_preferred(t: Turn) -> bool:
     if s.link is not Link.PAIRED or s.plan or s.phase is not Phase.LEADING or view is None:
         return False
     if s.join_epoch == s.swapped_epoch or not s.app_ready or view.record.epoch < s.join_epoch:
+        return False
+    if maintenance.on(s):
         return False
     if view.state is not State.SECOND or view.status is not Status.READY:
         return False

@@ -9,12 +9,22 @@ from enum import StrEnum
 from safepy.model import Gate, PeerView, Record, State, SyncPolicy
 
 from .arbitration import Arbiter, Arbitration
-from .failover.rules import RuleSet
+from .failover.rules import Rule, RuleSet
 from .links import Lane as Lane
 from .links import Links
 from .plans import Plan
 from .restarts import LoopCount
 from .transitions import Cause
+
+
+@dataclass(frozen=True, slots=True)
+class Maintenance:
+    """Nothing happens by itself before `until`, a moment on the core's clock."""
+
+    until: float
+    length_s: float
+    reason: str
+    by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +50,10 @@ class Params:
     defaultprim: str = "alone"
     maxloop: int = 3
     loop_interval_s: float = 24 * 3600.0
+    automatic_reboot: bool = False
+    #: What an earlier run of the daemon counted, on this run's clock, and its maintenance.
+    loop: LoopCount = LoopCount()  # noqa: RUF009 - a frozen value
+    maintenance: Maintenance | None = None
     nicestop_s: float = 300.0
     forcestop_s: float = 300.0
     errd_classes: frozenset[str] = frozenset()
@@ -56,6 +70,9 @@ class Params:
     checks: tuple[tuple[str, str], ...] = ()
     failover_period_s: float = 5.0
     handle_time_s: float = 15.0
+    #: `safekit checker`, and the resources that an earlier run of the daemon left.
+    checking: bool = True
+    resources: Mapping[str, str] = field(default_factory=dict)
     #: There is a `<vip>` with at least one virtual address.
     has_vip: bool = False
 
@@ -204,6 +221,8 @@ class ModuleState:
     script_until: float = 0.0
     action: str = "start"
     ran: frozenset[str] = frozenset()
+    #: Forced stop scripts of this stop that failed, or were killed at their limit.
+    failed_stops: frozenset[str] = frozenset()
 
     # The worker: is it there, may it answer, what does it wait for.
     worker: bool = False
@@ -211,9 +230,12 @@ class ModuleState:
     serving: bool = False
     gate: Gate = Gate.CLOSED
     renew_at: float = 0.0
-    #: The virtual addresses may be on this node. `address_left`: they could not be removed.
+    #: The virtual addresses may be on this node. `removing`: the order to take them away that has
+    #: not ended, 0 if none; `address_left`: they could not be removed, next try `address_again`.
     addressed: bool = False
+    removing: int = 0
     address_left: bool = False
+    address_again: float = 0.0
     #: Since an awakening: the gate stays shut until the peer was heard again.
     dozing_since: float | None = None
     #: This node was asleep so long that the peer may have led meanwhile. Until it is heard, its
@@ -224,6 +246,8 @@ class ModuleState:
     link_until: float = 0.0
     #: The epoch of the last join that was ordered, and of the last claim.
     join_epoch: int = 0
+    #: Our record before a join that is not confirmed yet.
+    unjoined: Record | None = None
     claim_epoch: int = 0
     swapped_epoch: int = 0
     modified_version: int = 0
@@ -283,6 +307,9 @@ class ModuleState:
     transition_called: bool = False
 
     # Wishes.
+    maintenance: Maintenance | None = None
+    #: Actions that were not carried out in it and were told: (action, who).
+    told_ignored: frozenset[tuple[str, str]] = frozenset()
     wish: str = "start"
     stop_cause: Cause = Cause.STOP
     lead_same: bool = False
@@ -296,10 +323,32 @@ class ModuleState:
     answered: tuple[str, int] = ("", 0)
     loop: LoopCount = LoopCount()  # noqa: RUF009 - a frozen value
     loop_stop: bool = False
+    #: The server was told to reboot, by the step that is not answered yet; given up then.
+    reboot_step: int = 0
+    reboot_until: float | None = None
 
     #: Values that the core did not give itself: of checkers, errd, `safekit set`. Replaced, never
     #: changed.
     resources: Mapping[str, str] = field(default_factory=dict)
+
+    # The failover machine (`failover/acting.py`). Which classes of checkers look, and whether
+    # `safekit checker` lets them.
+    watched: frozenset[str] = frozenset()
+    checking: bool = True
+    #: What the rules were last held against, those that were true, and since when; those that
+    #: have acted and are still true, and when they may act again.
+    rules_seen: tuple[object, ...] = ()
+    rules_true: tuple[Rule, ...] = ()
+    true_since: Mapping[str, float] = field(default_factory=dict)
+    acted: frozenset[str] = frozenset()
+    act_again_at: float | None = None
+    #: A resource without a first report on which a wait rule depends.
+    untested: str = ""
+    #: The rule that keeps the module in WAIT.
+    held_by: str = ""
+    #: Action and label of the rule that acts, or brought the module to where it is.
+    acting: tuple[str, str] = ("", "")
+    told_rules: tuple[Rule, ...] | None = None
 
     # What was told last, to tell only changes.
     told_view: PeerView | None = None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from safepy.model import Disk, Snapshot, State
+from safepy.model import Disk, PeerView, Snapshot, State
 
 from . import election, links, permission, reunion, syncmode
 from .arbitration import OUTSIDE, heuristic, sentence
+from .failover import acting
 from .state import FROZEN, Link, ModuleState, Phase
-from .turn import status_of
+from .turn import maintenance_until_unix_s, status_of
 
 #: Why a node waits that may not have the newest data.
 _DATA_BEHIND = (election.WAIT_FOR_REMOTE, election.NEVER_SYNCHRONISED)
@@ -27,7 +28,7 @@ def snapshot(state: ModuleState, wall_now: float, now: float | None = None) -> S
         status=status_of(state),
         reason=_reason(state),
         since=wall_now - (now - state.since),
-        peer_state="UNKNOWN" if peer is None else peer.state.value,
+        peer_state=_peer_state(state, peer),
         peer_status="" if peer is None else peer.status.value,
         waiting_for=_waiting_for(state),
         remedy=_remedy(state),
@@ -38,7 +39,18 @@ def snapshot(state: ModuleState, wall_now: float, now: float | None = None) -> S
         sync_policy=syncmode.policy_in_words(state.record.policy),
         notes=_notes(state, peer is None),
         peer_resources=() if peer is None else peer.resources,
+        mode=state.params.mode,
+        maintenance_until=maintenance_until_unix_s(state),
+        maintenance_reason="" if state.maintenance is None else state.maintenance.reason,
+        maintenance_by="" if state.maintenance is None else state.maintenance.by,
+        peer_maintenance_until=0.0 if peer is None else peer.maintenance_until,
     )
+
+
+def _peer_state(state: ModuleState, peer: PeerView | None) -> str:
+    if peer is not None:
+        return peer.state.value
+    return "" if state.params.light else "UNKNOWN"
 
 
 def _notes(state: ModuleState, peer_lost: bool) -> tuple[str, ...]:
@@ -59,6 +71,9 @@ def _reason(state: ModuleState) -> str:
         if state.evidence == election.SYNCDELTA:
             return f"{state.reason}; forced by syncdelta: the data may be behind"
         return f"{state.reason}; forced by an operator"
+    rule = acting.in_words(state)
+    if rule and not state.blocked:
+        return f"{state.reason}; {rule}"
     return state.reason
 
 
@@ -115,6 +130,10 @@ def _remedy(state: ModuleState) -> str:
                 f"safekit stop {on_module}, safekit config {on_module} with the same files on both "
                 f"nodes, safekit start {on_module}"
             )
+        case election.MAINTENANCE_OFF_THERE:
+            return f"safekit maintenance {on_module} off on {peer}; then it takes over"
+        case "maintenance off":
+            return f"safekit maintenance {on_module} off; then this node takes over"
         case "cluster":
             return "safekit cluster config FILE, the same on both nodes"
         case "":

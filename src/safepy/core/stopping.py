@@ -6,7 +6,7 @@ from safepy.model import Active, Disk, Level, Record, State
 
 from . import plans, records, serving
 from .arbitration import Arbiter
-from .plans import Save, Work
+from .plans import Address, Save, Work
 from .state import Link, Phase
 from .transitions import Cause
 from .turn import Turn
@@ -25,6 +25,7 @@ def begin(t: Turn, action: str, start_again: bool, cause: Cause = Cause.STOP) ->
     s.quiesced = False
     s.app_ready = False
     s.request = ""
+    s.failed_stops = frozenset()
     s.phase = Phase.STOPPING
     s.action = action
     t.clear_block()
@@ -33,6 +34,8 @@ def begin(t: Turn, action: str, start_again: bool, cause: Cause = Cause.STOP) ->
 
 def _to_wait(t: Turn, action: str) -> plans.Plan:
     s = t.s
+    if s.params.light:
+        return _down(t, action)
     if s.serving:
         return plans.stop_leading(s.ran, s.state, action)
     match s.phase:
@@ -46,9 +49,9 @@ def _to_wait(t: Turn, action: str) -> plans.Plan:
             # still hold the better copy (K9).
             behind = Save.OUTDATED in s.plan or s.handing_over
             record = Save.OUTDATED if behind else Save.STEPPED_DOWN
-            return (Work.DEMOTE, record, *_down(t, action))
+            return (Work.DEMOTE, Address.REMOVE, record, *_down(t, action))
         case Phase.LEADING:
-            return (*_down(t, action), Work.DEMOTE, Save.STOPPED)
+            return (*_down(t, action), Address.REMOVE, Work.DEMOTE, Save.STOPPED)
         case _:
             return _down(t, action)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from safepy.model import Active, Disk, PeerView, Record, SyncMode, SyncPolicy
 
-from .records import checkpoints_agree
+from .records import checkpoints_agree, marked_since
 from .reunion import relation
 
 #: The reference's message (6.5). It refuses; we go by counters instead of dates, and compare.
@@ -50,7 +50,7 @@ def choose(source: Record, target: PeerView) -> Choice:
         return _everything(row, "a node was forced to lead")
     if not checkpoints_agree(source, theirs):
         return Choice(SyncMode.EVERYTHING, row, "the checkpoints do not agree", abnormal=True)
-    if theirs.gen not in (source.gen, source.base):
+    if theirs.gen not in marked_since(source):
         return _everything(row, "the other node missed more than the last change of roles")
     if crashed_as_primary(theirs):
         return Choice(SyncMode.WALK, row, "the other node ended as primary without a clean stop")

@@ -17,6 +17,7 @@ class Cause(StrEnum):
 
     STARTED = "start"
     ELECTED = "permission to lead"
+    NO_PEER = "nothing to wait for"
     PEER_LEADS = "the other node leads"
     JOINED = "the secondary is in sync"
     SECONDARY_GONE = "the secondary is gone"
@@ -68,6 +69,9 @@ _ROWS = (
     Transition(State.ALONE, State.WAIT, Cause.STOP, "stopping"),
     Transition(State.PRIM, State.WAIT, Cause.STOP, "stopping"),
     Transition(State.WAIT, State.STOP, Cause.ENDED, "stopped"),
+    # Light modules; they share the first row and the last one.
+    Transition(State.WAIT, State.UP, Cause.NO_PEER, "runs; a light module has no other node"),
+    Transition(State.UP, State.WAIT, Cause.STOP, "stopping"),
 )
 
 TABLE = {(row.source, row.target, row.cause): row for row in _ROWS}

@@ -116,6 +116,7 @@ class Turn:
         self.s.blocked = ""
         self.s.remedy = ""
         self.s.told_wait = ""
+        self.s.held_by = ""
 
     # The plan.
 
@@ -206,6 +207,7 @@ class Turn:
             refusal=permission.refusal(s),
             fresh=self.heard_at >= s.served_until,
             recent=self.recent,
+            light=s.params.light,
         )
 
     def see_epochs(self, view: PeerView) -> None:
@@ -223,7 +225,7 @@ def status_of(state: ModuleState) -> Status:
             return Status.NOT_READY
         case State.WAIT:
             return Status.NOT_READY if state.blocked else Status.TRANSIENT
-        case State.ALONE | State.PRIM | State.SECOND:
+        case State.ALONE | State.PRIM | State.SECOND | State.UP:
             return Status.READY if state.app_ready else Status.TRANSIENT
 
 
@@ -246,7 +248,15 @@ def view_of(state: ModuleState) -> PeerView:
         config_digest=state.params.config_digest,
         degraded=state.degraded,
         copy_since=state.copy_since,
+        maintenance_until=maintenance_until_unix_s(state),
     )
+
+
+def maintenance_until_unix_s(state: ModuleState) -> float:
+    """For people; 0: not in maintenance."""
+    if state.maintenance is None:
+        return 0.0
+    return round(state.maintenance.until + state.params.wall_offset_s)
 
 
 def ready_to_follow(state: ModuleState) -> bool:

@@ -22,6 +22,7 @@ from safepy.daemon.reporting import level_of, sentence
 from safepy.daemon.trees import Trees
 from safepy.daemon.worker_link import WorkerLink
 from safepy.errors import SafekitError
+from safepy.host.reboot import reboot
 from safepy.model import Beat, Disk, Level, Record
 from safepy.storage.record import RecordFile
 from safepy.storage.resources import Resources
@@ -139,6 +140,8 @@ class Executor:
                 self._refuse(command)
             case commands.FeedWatchdog() | commands.DisarmWatchdog():
                 parts.voice.say("heart", Level.CRITICAL, NO_WATCHDOG)
+            case commands.Reboot():
+                self._begin(command, reboot(command.reason))
             case commands.WatchProcesses():
                 parts.checker.enable(command.checker_class, command.on)
             case commands.Announce():

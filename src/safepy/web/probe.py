@@ -23,10 +23,10 @@ log = logging.getLogger(__name__)
 
 
 def is_ready(snapshot: Snapshot | None) -> bool:
-    """PRIM Ready or ALONE Ready."""
+    """PRIM Ready, ALONE Ready, or of a light module UP Ready."""
     return (
         snapshot is not None
-        and snapshot.state in (State.PRIM, State.ALONE)
+        and snapshot.state in (State.PRIM, State.ALONE, State.UP)
         and snapshot.status is Status.READY
     )
 

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from safepy.errors import PeerError
-from safepy.model import Beat, PeerView
+from safepy.model import Beat, PeerView, State
 from safepy.wire.text import one_line
 
 VERSION = 1
@@ -137,9 +137,11 @@ def _decode(body: bytes, session: bytes, counter: int, sender: str) -> Beat:
 def _is_plausible(view: PeerView) -> bool:
     """Whether what is decided by, and shown, has the form that a node of ours gives it (S4)."""
     record = view.record
+    if view.state is State.UP:
+        return False  # Of a light module, which has no other node.
     words = [record.cluster_id, record.module, record.node, record.peer, record.gen, record.base]
     words += [record.solo_role, record.last_role, record.boot_id]
-    words += [view.node, view.request, view.config_digest]
+    words += [record.marks_base, view.node, view.request, view.config_digest]
     words += [gen for _, gen in record.history]
     policy = record.policy
     words += [policy.mode, policy.role, policy.uid, policy.why.replace(" ", "_")]
@@ -148,7 +150,10 @@ def _is_plausible(view: PeerView) -> bool:
         len(record.history) <= _HISTORY_MAX
         and all(map(_IS_WORD, words))
         and all(0 <= number <= _HIGHEST for number in numbers)
-        and all(0 <= moment < _LAST_MOMENT for moment in (record.synced_at, view.copy_since))
+        and all(
+            0 <= moment < _LAST_MOMENT
+            for moment in (record.synced_at, view.copy_since, view.maintenance_until)
+        )
     )
 
 

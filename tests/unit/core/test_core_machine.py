@@ -146,8 +146,10 @@ def test_stop_scripts_have_the_configured_limits_and_start_scripts_none() -> Non
     node.happen(e.ActionRequested("stop", "root"))
     scripts = [s for s in node.told if isinstance(s, c.RunScript)]
     for script in scripts:
-        limit = 300.0 if script.name.startswith("stop_") else None
-        assert script.timeout_s == limit
+        ends = script.name.startswith("stop_") or script.name == "poststop"
+        ends = ends or (script.name == "transition" and script.arguments[0] != "STOP")
+        stopping = ends and script.arguments[2] == "stop"
+        assert script.timeout_s == (300.0 if stopping else None), script
     assert any(script.force for script in scripts)
     assert scripts[0].arguments == ("STOP", "WAIT", "start")
 

@@ -14,14 +14,14 @@ from safepy.core.transitions import TABLE
 from safepy.model import State
 
 ROOT = Path(__file__).resolve().parents[3]
-STOP, WAIT, ALONE, PRIM, SECOND = State
+STOP, WAIT, ALONE, PRIM, SECOND, UP = State
 
 
 def names(plan: Plan) -> str:
     """`x2` as in the reference: the graceful and the forced call."""
     words: list[str] = []
     for step in plan:
-        if not isinstance(step, Script):
+        if not isinstance(step, Script) or step.again:
             continue
         if step.force and words and words[-1] == step.name:
             words[-1] += " x2"
@@ -45,6 +45,8 @@ def names(plan: Plan) -> str:
         (ALONE, WAIT, False, "stop_sec; stop_prim; stop_both; transition"),
         (PRIM, WAIT, False, "stop_prim; stop_both; transition"),
         (SECOND, WAIT, False, "stop_sec; stop_second; stop_both; transition"),
+        (WAIT, UP, False, "transition; start_both"),
+        (UP, WAIT, False, "stop_both; transition"),
     ],
 )
 def test_scripts_of_a_change(before: State, after: State, twice: bool, expected: str) -> None:
@@ -59,6 +61,7 @@ def test_scripts_of_a_change(before: State, after: State, twice: bool, expected:
             "stop_sec x2; stop_prim x2; stop_both x2; start_both; start_prim; start_sec",
         ),
         (PRIM, "stop_prim x2; stop_both x2; start_both; start_prim"),
+        (UP, "stop_both x2; start_both"),
         (
             SECOND,
             "stop_sec x2; stop_second x2; stop_both x2; start_both; start_second; start_sec",

@@ -71,9 +71,9 @@ async def served() -> AsyncIterator[Served]:
 
 @pytest.mark.parametrize("state", State)
 @pytest.mark.parametrize("status", Status)
-async def test_only_a_ready_primary_is_200(served: Served, state: State, status: Status) -> None:
+async def test_only_who_runs_the_application_is_200(served: Served, state: State, status: Status) -> None:
     served.snapshots["web"] = replace(BASE, state=state, status=status)
-    ready = state in (State.PRIM, State.ALONE) and status is Status.READY
+    ready = state in (State.PRIM, State.ALONE, State.UP) and status is Status.READY
     assert await served.get("/var/modules/web/ready.txt") == (200 if ready else 404)
 
 

@@ -1,0 +1,47 @@
+"""A configuration that changes while the module runs, and the script `update` (reference 18.3).
+
+Which changes are possible is decided before (`config/dynamic.py`); here the parameters are
+replaced, and what was remembered under the old ones is forgotten where it no longer holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from safepy.model import Level
+
+from . import links
+from .events import Reconfigured
+from .plans import Script
+from .state import Phase
+from .turn import Turn
+
+
+def changed(t: Turn, event: Reconfigured) -> None:
+    """The parameters are these from now on; this run's own (session, boot) stay."""
+    s = t.s
+    if t.peer_lost:
+        # With other timeouts nothing is lost before a new one has passed; what was said by a node
+        # that is gone must not be believed meanwhile.
+        s.peer = None
+    before = s.params
+    s.params = replace(event.params, session=before.session, boot_id=before.boot_id)
+    s.failover = s.params.failover
+    s.links = links.with_lanes(s.links, s.params.lanes, t.now)
+    idents = {lane.ident for lane in s.params.lanes}
+    s.told_resources = tuple(
+        (name, value)
+        for name, value in s.told_resources
+        if not name.startswith("heartbeat.") or name.partition(".")[2] in idents
+    )
+    t.announce(Level.EVENT, "The configuration has changed while the module runs")
+    update(t)
+
+
+def update(t: Turn) -> None:
+    """Call `update STATE STATE` where the state is settled; elsewhere the scripts that come next
+    see what has changed anyway (reference 9.6, 10.1)."""
+    s = t.s
+    settled = s.app_ready and s.phase in (Phase.LEADING, Phase.FOLLOWING)
+    if not s.plan and (settled or s.phase is Phase.DECIDING):
+        t.begin((Script("update", s.state, s.state, ""),))
