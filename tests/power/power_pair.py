@@ -54,6 +54,8 @@ class Node:
         self.faults: list[str] = []
         self._file = RecordFile(str(root / "state" / "record"))
         self.record = self._file.load()
+        #: Before a join that is not confirmed yet.
+        self.unjoined: Record | None = None
         self._step = 0
         self._started_checkpoint = 0
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -83,6 +85,7 @@ class Node:
                 keep_dir=str(root / "kept"),
                 state_dir=str(root / "state"),
                 checkpoint_interval_s=0.02,
+                kept_closed=True,
             )
         )
 
@@ -168,7 +171,8 @@ class Node:
     def left_alone(self) -> None:
         """The secondary is gone: claim, confirm, release (protocol I4)."""
         if not self.record.peer_behind:
-            self.save(records.claim(self.record, "s"))
+            self.save(records.claim(self.record, "s", self.unjoined))
+            self.unjoined = None
             self.save(records.confirm(self.record))
         deadline_s = time.clock_gettime(time.CLOCK_BOOTTIME) + GATE_S
         self.send(messages.ReleaseHeld(self.record.epoch, deadline_s))
@@ -207,7 +211,8 @@ class Pair:
         self.cuts = 0
         #: Nodes that lost what they had in memory since the story was last compared.
         self.rebooted: set[str] = set()
-        self.modes: list[str] = []
+        #: (mode, reason) of each synchronisation that came to its end.
+        self.modes: list[tuple[str, str]] = []
         self._watched = watched
         self._count = 0
         self.nodes: dict[str, Node] = {}
@@ -287,7 +292,9 @@ class Pair:
         target.save(records.follow(target.record, source.record.epoch, "boot", True))
         target.step(lambda n: messages.Follow(n, source.record.epoch, False))
         source.wait(lambda r: isinstance(r, messages.CaughtUp))
-        self.modes += [r.mode for r in source.reports if isinstance(r, messages.SyncChosen)]
+        said = [r for r in source.reports if isinstance(r, messages.SyncChosen)]
+        self.modes += [(r.mode, r.reason) for r in said]
+        source.unjoined = source.record
         source.save(records.join(source.record, target.record.checkpoint_started))
         mine = source.record
         source.send(
@@ -308,6 +315,7 @@ class Pair:
         target.send(messages.Adopted(asked.epoch))
         for node in (target, source):
             node.wait(lambda r: isinstance(r, messages.Joined))
+        source.unjoined = None
         source._open("prim")
 
     def power_back(self, name: str) -> Node:

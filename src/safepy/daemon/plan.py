@@ -112,5 +112,6 @@ def worker_plan(plan: Plan, trees: Trees, cluster_key: bytes) -> WorkerPlan:
             reicommit_bytes=rfs.reicommit_bytes,
             reitimeout_s=rfs.reitimeout_s,
             reidetail=rfs.reidetail,
+            kept_closed=trees.kept_closed,
         ),
     )

@@ -41,10 +41,14 @@ class Trees:
         self._module = module
         self._id_path = id_path
         self.trees = tuple(trees)
+        #: The directories were closed whenever `cover` was called since the last worker began:
+        #: nothing changed in them but by a worker, however that one ended (I18).
+        self.kept_closed = True
 
     def cover(self, marked: bool) -> None:
         """Doors are open, directories covered, no dead mount is left. `marked`: the record says
         that these trees hold data of ours, so each must bear the mark. Raises LocalFault."""
+        self.kept_closed &= all(mounts.is_closed(tree.directory) for tree in self.trees)
         for tree in self.trees:
             mounts.detach_dead(tree.directory)
             mounts.open_door(tree.directory, tree.door)
@@ -52,6 +56,10 @@ class Trees:
                 marker.check(tree.door, self._mark(), tree.directory)
             _check_entries(tree)
             mounts.cover(tree.directory)
+
+    def taken_over(self) -> None:
+        """A worker has begun, and knows of `kept_closed`."""
+        self.kept_closed = True
 
     def check_open_files(self, limit_s: float = WRITERS_LIMIT_S) -> list[str]:
         """After `cover`: nobody can write behind our back. Returns sentences about who holds

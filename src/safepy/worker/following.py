@@ -62,6 +62,8 @@ class Following:
         self._transfers: Transfers | None = None
         self._progress: Progress | None = None
         self._told: ProgressLog | None = None
+        #: How much the source looks at, and why, as it last said.
+        self._chosen = ("", "")
         self._closed = False
         self._flushes = self._checkpoints = 0
         #: What came is on the disk, and no further word about adopting was heard since.
@@ -255,9 +257,13 @@ class Following:
 
     def _progress_told(self, told: wire.SyncProgress) -> None:
         """The source knows how far it is; who looks at this node wants to know too."""
-        if self._told is not None:
-            self._progress = Progress(**msgspec.structs.asdict(told))
-            self._told.seen(self._progress, self._loop.now_s)
+        if self._told is None:
+            return
+        self._progress = Progress(**msgspec.structs.asdict(told))
+        self._told.seen(self._progress, self._loop.now_s)
+        if told.mode and self._chosen != (told.mode, told.reason):
+            self._chosen = (told.mode, told.reason)
+            self._context.report(messages.SyncChosen(self.epoch, *self._chosen))
 
     def _say(self, level: str, text: str) -> None:
         self._context.log("reintegre", level, text)

@@ -36,7 +36,7 @@ FILES_MAX = 100_000
 PATHS_A_MESSAGE = 500
 
 NO_STATE = "there is no state directory"
-CRASHED = "this node's last run ended without a stop"
+CRASHED = "this node's last run ended without a stop, and its directories were open since"
 NO_SEAL = "it is not known what changed on this node while it was stopped"
 MANY = "many files changed on this node while it was stopped"
 OWN_SUSPECTS = "this node's intent log names content that may differ"
@@ -54,6 +54,7 @@ class Knowledge:
         self._root_fds = root_fds
         self._say = log
         self._folder = setup.state_dir
+        self._kept_closed = setup.kept_closed
         #: This node followed a primary and has had all from it ever since: its own changes from
         #: here on are all that differs.
         self.in_sync = False
@@ -248,7 +249,10 @@ class Knowledge:
             self._findings = findings
             return None
         if os.path.exists(self._path("running")):
-            findings.unknown = CRASHED
+            # What it did itself is in its log, what it received is marked on the source since the
+            # last checkpoint: whatever of that is lost here, nothing else differs (P5).
+            if not self._kept_closed:
+                findings.unknown = CRASHED
         else:
             findings.everything = NO_SEAL
         return findings

@@ -45,6 +45,8 @@ class Setup(msgspec.Struct, frozen=True, tag="setup"):
     #: Name each file that a resynchronisation copies.
     reidetail: bool = False
     checkpoint_interval_s: float = 30.0
+    #: Since the last worker of this module ran, nobody can have changed the directories.
+    kept_closed: bool = False
 
     def __repr__(self) -> str:
         return f"Setup(module={self.module!r}, node={self.node!r}, ...)"  # never the key

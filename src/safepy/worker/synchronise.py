@@ -196,8 +196,7 @@ class Synchronisation:
         if setup.reidetail:
             detail = Detail(self._loop, partial(self._context.log, "reintegre"), setup.paths)
             self._source.tell_copied(detail.copied)
-        self._measure.mode, self._measure.reason = self._mode.value, self._reason
-        self._listeners.chosen(self._mode, self._reason)
+        self._tell_chosen()
         if self._mode is SyncMode.EVERYTHING:
             paths.demand(FULL)
             # Before the first byte changes there (I9): nobody may later believe less.
@@ -210,6 +209,11 @@ class Synchronisation:
                 paths.add_found(tree, path)
         self._next_round()
 
+    def _tell_chosen(self) -> None:
+        """Here, and with every progress on the other node."""
+        self._measure.mode, self._measure.reason = self._mode.value, self._reason
+        self._listeners.chosen(self._mode, self._reason)
+
     # -- rounds ----------------------------------------
 
     def _next_round(self) -> None:
@@ -219,6 +223,7 @@ class Synchronisation:
         if self._mode is SyncMode.ZONES and self._keeper.incomplete:
             # Meanwhile too much has changed: from here on names are walked.
             self._mode, self._reason = SyncMode.WALK, self._keeper.incomplete
+            self._tell_chosen()
             for mine, all_of_them in zip(self._suspects, self._keeper.suspects(False), strict=True):
                 mine.absorb(all_of_them)
         marks = self._keeper.take()

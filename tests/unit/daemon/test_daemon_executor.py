@@ -77,6 +77,9 @@ class Stage:
     def detach_dead(self) -> None:
         self.trace.append("detach dead")
 
+    def taken_over(self) -> None:
+        pass
+
     # worker
     def step(self, command: Any) -> asyncio.Future[None]:
         self.trace.append(type(command).__name__)
