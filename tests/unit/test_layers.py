@@ -39,7 +39,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "asyncio_dgram": ("net.lanes",),
     "lxml": ("config",),
     "yaml": ("config.settings", "cli"),
-    "psutil": ("host.processes",),
+    "psutil": ("host.processes", "host.interfaces"),
     "click": ("cli",),
     "cryptography": ("wire",),
     "cronsim": ("config.schedule",),

@@ -56,7 +56,7 @@ VOCABULARY = {
     "to": Words(
         attributes=(
             *("addr", "port", "interval", "timeout", "local_addr", "secure"),
-            *("dir", "minfree", "maxlatency", "max"),
+            *("dir", "minfree", "maxlatency", "max", "conflict"),
         )
     ),
 }
@@ -64,7 +64,7 @@ _TO = {
     "tcp": Words(attributes=("addr", "port", "interval", "timeout")),
     "ping": Words(attributes=("addr", "interval", "timeout")),
     "intf": Words(attributes=("local_addr", "interval")),
-    "ip": Words(attributes=("addr", "interval")),
+    "ip": Words(attributes=("addr", "interval", "conflict")),
     "module": Words(attributes=("addr", "port", "interval", "timeout", "secure")),
     "disk": Words(attributes=("dir", "minfree", "maxlatency", "interval", "timeout")),
     "delay": Words(attributes=("max", "interval")),
@@ -209,6 +209,7 @@ def _ip(given: _Given) -> Check:
         ident=given.ident(),
         when=given.when("both" if given.mode == "light" else "prim", pre=False),
         addr=_number(given.target(), "addr"),
+        conflict=given.target().choice("conflict", ("log", "down"), "log"),
         interval_s=given.interval_s(),
     )
 

@@ -322,8 +322,18 @@ class Vip:
 
 
 @dataclass(frozen=True, slots=True)
+class VirtualHost:
+    """`<virtualhostname>`: what sources `bin/ENVFILE` in the role `when` has this host name."""
+
+    name: str
+    envfile: str
+    when: str = "prim"
+
+
+@dataclass(frozen=True, slots=True)
 class ModuleConfig:
-    """A whole userconfig.xml (mode mirror), macros expanded."""
+    """A whole userconfig.xml, macros expanded. In mode "light" there are no heartbeats. `port`:
+    of the heartbeats, 0: that of the module's id."""
 
     heartbeats: tuple[Heartbeat, ...]
     mode: str = "mirror"
@@ -333,11 +343,14 @@ class ModuleConfig:
     defaultprim: str = "alone"
     maxloop: int = 3
     loop_interval_s: float = 24 * 3600.0
+    automatic_reboot: bool = False
+    port: int = 0
     rfs: Rfs | None = None
     user: User | None = None
     errd: Errd = field(default_factory=Errd)
     checks: Checks = ()
     vip: Vip | None = None
+    vhosts: tuple[VirtualHost, ...] = ()
     #: `<failover>`: the shipped, the generated and the written rules; how long one must be true
     #: before it moves the service, and after which time one that stays true acts again.
     rules: RuleSet = field(default_factory=RuleSet)

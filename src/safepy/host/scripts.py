@@ -113,15 +113,19 @@ class ScriptRunner:
         timeout_s: float | None,
         log_path: Path | None,
         max_log_bytes: int,
+        append: bool = False,
     ) -> ScriptResult:
-        """Run a script to its end or its time limit.
+        """Run a script to its end or its time limit. `append`: what an earlier run wrote to the
+        log stays; once it is half full, it is put aside as `NAME.old`.
 
         A missing script is no error. Raises ScriptError if it must not (S14) or cannot be run.
         """
         path = checked_script(script_path)
         if path is None:
             return ScriptResult(None, missing=True)
-        log_fd, log_path, log_error = _open_log(log_path, script_path.name)
+        if append and log_path is not None:
+            _put_aside(log_path, max_log_bytes // 2)
+        log_fd, log_path, log_error = _open_log(log_path, script_path.name, append)
         try:
             run_id = secrets.token_hex(16)
             process = await _spawn(path, arguments, {**environment, _MARK: run_id}, log_fd)
@@ -195,14 +199,23 @@ def _check_owner(script: Path, path: Path) -> None:
         raise ScriptError(text, f"chmod go-w {path}")
 
 
-def _open_log(path: Path | None, script: str) -> tuple[int, Path | None, str]:
+def _put_aside(path: Path, limit_bytes: int) -> None:
+    with suppress(OSError):  # no such log, or no room: the bound holds all the same
+        if path.lstat().st_size > limit_bytes:
+            path.replace(path.with_name(f"{path.name}.old"))
+
+
+def _open_log(path: Path | None, script: str, append: bool = False) -> tuple[int, Path | None, str]:
     """The descriptor for the output, the log's real path, and why there is no log."""
     if path is None:
         return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), None, ""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     header = f"----------- {datetime.now():%Y-%m-%dT%H:%M:%S} {script}\n"
     try:
-        fd, path = _create(path, flags)
+        if append:
+            fd = os.open(path, flags & ~os.O_EXCL, 0o640)
+        else:
+            fd, path = _create(path, flags)
         fcntl.flock(fd, fcntl.LOCK_SH)
         os.write(fd, header.encode())
     except OSError as exc:

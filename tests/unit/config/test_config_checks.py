@@ -65,6 +65,10 @@ GOOD: list[tuple[str, Any]] = [
         IpCheck(ident="vip0", when="prim", addr="192.0.2.50", interval_s=7),
     ),
     (
+        '<ip ident="v" when="both"><to addr="::1" conflict="down"/></ip>',
+        IpCheck(ident="v", when="both", addr="::1", conflict="down"),
+    ),
+    (
         '<custom ident="disk" exec="diskcheck.sh" arg=" /srv/data  90 " when="prim"'
         ' action="stopstart"/>',
         CustomCheck(
@@ -146,7 +150,7 @@ def test_resources_and_the_labels_of_generated_rules() -> None:
         ("tcp.lic", "t_lic"),
         ("ping.r", "p_r"),
         ("intf.lan0", ""),
-        ("ip.vip0", ""),
+        ("ip.v", ""),
         ("custom.c", ""),
         ("module.x", ""),
         ("splitbrain.w", ""),
