@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from itertools import count
 
-from safepy.host.spinning import Crowd, Spinning
+from safepy.host.spinning import Spinning
 
 Callback = Callable[[], None]
 
@@ -51,8 +51,7 @@ class Loop:
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._turn_end: list[Callback] = []
         self._running = False
-        self._crowd = Crowd()
-        self._spinning = Spinning(self._crowd)
+        self._spinning = Spinning()
         self._thread = threading.get_ident()
         self.add_reader(self._wake_fd, self._woken)
 
@@ -113,7 +112,6 @@ class Loop:
 
     def close(self) -> None:
         self._epoll.close()
-        self._crowd.close()
         # A thread that ends later finds nobody to wake, not somebody else's descriptor.
         wake_fd, self._wake_fd = self._wake_fd, -1
         os.close(wake_fd)
@@ -128,6 +126,7 @@ class Loop:
         if limit_s and (wait_s is None or wait_s > limit_s):
             while now_s - begun_s < limit_s:
                 if (events := poll(0)) or self._posted:
+                    spinning.found()
                     return events
                 looked_s = clock()
                 os.sched_yield()
@@ -136,6 +135,7 @@ class Loop:
                     break
             else:
                 spinning.looked_in_vain()
+                return poll(wait_s)
         events = poll(wait_s)
         if events:
             spinning.slept(clock() - now_s)

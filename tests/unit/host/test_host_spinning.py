@@ -2,92 +2,69 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import threading
 import time
 
 from safepy.host.loop import Loop
-from safepy.host.spinning import LONGEST_S, Crowd, Spinning
+from safepy.host.spinning import LOOK_S, RESTS, TRUST, Spinning
 
 SHORT_S = 0.000_05
-
-
-def alone() -> bool:
-    return False
+LONG_S = 0.01
 
 
 def busy() -> Spinning:
-    spinning = Spinning(alone)
-    for _ in range(8):
+    spinning = Spinning()
+    for _ in range(TRUST):
         spinning.slept(SHORT_S)
     return spinning
 
 
 def test_a_loop_that_sleeps_long_goes_on_sleeping() -> None:
-    spinning = Spinning(alone)
+    spinning = Spinning()
     assert spinning.limit_s(1.0) == 0.0
-    spinning.slept(0.01)
+    spinning.slept(LONG_S)
     assert spinning.limit_s(1.0) == 0.0
 
 
 def test_short_sleeps_teach_it_to_look() -> None:
-    assert busy().limit_s(1.0) == LONGEST_S
+    assert busy().limit_s(1.0) == LOOK_S
 
 
 def test_looking_in_vain_teaches_it_to_sleep() -> None:
     spinning = busy()
-    for _ in range(8):
+    for _ in range(TRUST):
+        assert spinning.limit_s(1.0) == LOOK_S
+        spinning.looked_in_vain()
+    assert spinning.limit_s(1.0) == 0.0
+    spinning.slept(LONG_S)
+    assert spinning.limit_s(1.0) == 0.0
+
+
+def test_looking_goes_on_while_it_pays_every_other_time() -> None:
+    spinning = busy()
+    for _ in range(100):
+        spinning.looked_in_vain()
+        assert spinning.limit_s(1.0) == LOOK_S
+        spinning.found()
+
+
+def test_a_long_time_of_success_is_not_saved_up() -> None:
+    spinning = busy()
+    for _ in range(1000):
+        spinning.found()
+    for _ in range(TRUST):
         spinning.looked_in_vain()
     assert spinning.limit_s(1.0) == 0.0
 
 
-def test_whoever_needs_the_processor_gets_it_for_longer_each_time() -> None:
+def test_whoever_needs_the_processor_gets_it_for_many_times_as_long_as_it_took() -> None:
     spinning = busy()
     assert not spinning.is_crowded(SHORT_S, 1.0)
-    now_s, rests_s = 1.0, []
-    for _ in range(8):
-        assert spinning.is_crowded(0.003, now_s)
-        until_s = now_s
-        while not spinning.limit_s(until_s):
-            until_s += 0.01
-        rests_s.append(until_s - now_s)
-        now_s = until_s
-    assert rests_s == sorted(rests_s)
-    assert 0.04 < rests_s[0] < 0.1
-    assert 0.9 < rests_s[-1] < 1.1
-    assert spinning.is_crowded(0.003, now_s + 60)
-    assert spinning.limit_s(now_s + 60.1) == LONGEST_S  # a new crowd begins anew
-
-
-def test_nobody_looks_while_more_want_to_run_than_can() -> None:
-    crowded = True
-    spinning = Spinning(lambda: crowded)
-    spinning.slept(SHORT_S)
-    assert spinning.limit_s(1.0) == 0.0
-    crowded = False
-    assert spinning.limit_s(1.001) == 0.0
-    assert spinning.limit_s(1.02) > 0.0
-
-
-def test_a_crowd_is_counted() -> None:
-    crowd = Crowd()
-    ended = threading.Event()
-    hogs = [
-        subprocess.Popen([sys.executable, "-c", "while True: pass"])
-        for _ in range(len(os.sched_getaffinity(0)) + 3)
-    ]
-    try:
-        until_s = time.monotonic() + 10
-        while not crowd():
-            assert time.monotonic() < until_s
-            ended.wait(0.01)
-    finally:
-        for hog in hogs:
-            hog.kill()
-            hog.wait()
-        crowd.close()
+    assert spinning.limit_s(1.0) == LOOK_S
+    for yielded_s in (0.003, 0.000_5):
+        assert spinning.is_crowded(yielded_s, 1.0)
+        assert spinning.limit_s(1.0 + 0.99 * RESTS * yielded_s) == 0.0
+        assert spinning.limit_s(1.0 + 1.01 * RESTS * yielded_s) == LOOK_S
 
 
 def test_a_loop_without_work_uses_no_processor() -> None:
