@@ -33,6 +33,13 @@ def digest(config: ModuleConfig) -> str:
         )
     checks = tuple(each for each in config.checks if isinstance(each, SplitbrainCheck))
     shared = replace(
-        config, rfs=rfs, errd=Errd(), checks=checks, boot="", boot_delay_s=0.0, digest=""
+        config,
+        rfs=rfs,
+        errd=Errd(),
+        checks=checks,
+        boot="",
+        boot_delay_s=0.0,
+        digest="",
+        automatic_reboot=False,
     )
     return hashlib.sha256(msgspec.json.encode(shared)).hexdigest()[:16]

@@ -21,12 +21,15 @@ def check_against(
     others: Mapping[str, ModuleConfig] | None = None,
     reserved: tuple[str, ...] = (),
 ) -> str:
-    """The name of the peer, if the module can run on `node`. Raises ConfigError.
+    """The name of the peer, if the module can run on `node`; "" for a light module, which has
+    none. Raises ConfigError.
 
     `lines` is `userconfig.Parsed.lines` (for messages), `others` the configurations of the other
     modules of this node by name, `reserved` directories that are safepy's own (SAFE, SAFEVAR).
     """
     where = _Where(file, lines or {})
+    if config.mode == "light":
+        return ""
     peer = _peer(config, cluster, node, where)
     if config.defaultprim not in ("alone", "lastprim", node, peer):
         text = (

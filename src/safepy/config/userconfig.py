@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from safepy.config import agreement, checks, errd, macros, rfs, vip, xml
+from safepy.config import agreement, checks, errd, macros, modes, rfs, vhost, vip, xml
+from safepy.config.failover import element as failover
 from safepy.config.names import LABEL, LABEL_RULE, VARIABLE, VARIABLE_RULE, is_name
 from safepy.config.schema import Errd, Heartbeat, ModuleConfig, User
 from safepy.config.values import Values, Words, check_words
@@ -21,16 +22,14 @@ VOCABULARY = {
     "service": Words(
         attributes=(
             *("mode", "boot", "boot_delay", "defaultprim", "failover"),
-            *("maxloop", "loop_interval"),
+            *("maxloop", "loop_interval", "automatic_reboot"),
         ),
-        children=("heart", "vip", "rfs", "user", "errd", "check"),
-        later_attributes=("automatic_reboot",),
-        later_children=("farm", "vhost", "failover"),
+        children=("heart", "vip", "rfs", "user", "vhost", "errd", "check", "failover"),
+        later_children=("farm",),
     ),
     "heart": Words(
-        attributes=("pulse", "timeout"),
+        attributes=("port", "pulse", "timeout", "permanent_arp"),
         children=("heartbeat",),
-        later_attributes=("port", "permanent_arp"),
     ),
     "heartbeat": Words(
         attributes=("name", "ident", "pulse", "timeout"), later_children=("server",)
@@ -39,6 +38,8 @@ VOCABULARY = {
     **vip.VOCABULARY,
     **checks.VOCABULARY,
     **errd.VOCABULARY,
+    **vhost.VOCABULARY,
+    **failover.VOCABULARY,
     "user": Words(
         attributes=("nicestoptimeout", "forcestoptimeout", "logging", "userlogsize"),
         children=("var",),
@@ -134,9 +135,7 @@ def _at_most_one(parent: xml.Element, tag: str, file: str) -> xml.Element | None
 def _service(element: xml.Element, file: str) -> ModuleConfig:
     values = Values(element, file)
     mode = values.choice("mode", ("mirror", "farm", "light"))
-    if mode != "mirror":
-        text = f'<service> attribute mode="{mode}" is not supported yet by this version: '
-        raise xml.error(file, element.line, text + "allowed is mirror")
+    modes.check(element, file, mode)
     defaultprim = values.text("defaultprim", "alone")
     if not is_name(defaultprim):
         raise values.wrong("defaultprim", "are alone, lastprim, the name of a node")
@@ -146,19 +145,19 @@ def _service(element: xml.Element, file: str) -> ModuleConfig:
     if watched is not None and user is None:
         text = "<errd> without <user>: allowed is <errd> only together with <user/>"
         raise xml.error(file, watched.line, text)
-    heart = _only(element, "heart", file)
+    heart = None if mode == "light" else _only(element, "heart", file)
+    vhosts = _at_most_one(element, "vhost", file)
     check = _at_most_one(element, "check", file)
     virtual = _at_most_one(element, "vip", file)
-    if virtual is not None and mode != "mirror":
-        text = f'<vip> in mode="{mode}": allowed is <vip> only in a mirror module'
-        raise xml.error(file, virtual.line, text)
     rfs_values = (
         None
         if replication is None
         else rfs.parse_rfs(replication, file, scripts_run=user is not None)
     )
+    looked_at = () if check is None else checks.parse_checks(check, file, mode, rfs_values)
+    rules = failover.parse_failover(_at_most_one(element, "failover", file), file, mode, looked_at)
     return ModuleConfig(
-        heartbeats=_heart(heart, file, replicates=replication is not None),
+        heartbeats=() if heart is None else _heart(heart, file, replicates=replication is not None),
         mode=mode,
         boot=values.choice("boot", ("on", "off", "auto", "ignore"), "ignore"),
         boot_delay_s=values.time_s("boot_delay", "s", 0, 86_400, 0),
@@ -166,16 +165,26 @@ def _service(element: xml.Element, file: str) -> ModuleConfig:
         defaultprim=defaultprim,
         maxloop=values.integer("maxloop", 0, 1_000_000, 3),
         loop_interval_s=values.time_s("loop_interval", "h", 0, 87_600, 24),
+        automatic_reboot=values.switch("automatic_reboot", False),
+        port=0 if heart is None else Values(heart, file).integer("port", 1024, 65_535, 0),
         rfs=rfs_values,
         user=None if user is None else _user(user, file),
         errd=Errd() if watched is None else errd.parse_errd(watched, file),
-        checks=() if check is None else checks.parse_checks(check, file, mode, rfs_values),
+        checks=looked_at,
+        rules=rules.rules,
+        failover_period_s=rules.period_s,
+        handle_time_s=rules.handle_time_s,
         vip=None if virtual is None else vip.parse_vip(virtual, file),
+        vhosts=() if vhosts is None else vhost.parse_vhost(vhosts, file),
     )
 
 
 def _heart(element: xml.Element, file: str, replicates: bool) -> tuple[Heartbeat, ...]:
     pulse_ms, timeout_ms = _pulse_and_timeout(element, file, 700, 30_000)
+    if Values(element, file).choice("permanent_arp", ("on", "off"), "off") == "on":
+        raise Values(element, file).wrong(
+            "permanent_arp", "is off", "no entry of the ARP table is made permanent by this version"
+        )
     beats: list[Heartbeat] = []
     for child in element.named("heartbeat"):
         values = Values(child, file)

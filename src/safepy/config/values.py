@@ -25,7 +25,7 @@ _UNIT_US = {
 @dataclass(frozen=True, slots=True)
 class Words:
     """What may stand in an element: carried out, not carried out yet, accepted without effect,
-    refused with a reason."""
+    refused with a reason. `text`: it has words of its own, which somebody else reads."""
 
     attributes: tuple[str, ...] = ()
     children: tuple[str, ...] = ()
@@ -34,6 +34,7 @@ class Words:
     ignored_attributes: tuple[str, ...] = ()
     refused_attributes: Mapping[str, str] = field(default_factory=dict)
     refused_children: Mapping[str, str] = field(default_factory=dict)
+    text: bool = False
 
 
 def check_words(root: xml.Element, file: str, vocabulary: Mapping[str, Words]) -> None:
@@ -51,7 +52,7 @@ def check_words(root: xml.Element, file: str, vocabulary: Mapping[str, Words]) -
             if child.tag not in words.children:
                 text = f"<{xml.shown(child.tag)}> in <{element.tag}>: unknown element, allowed "
                 raise xml.error(file, child.line, text + listed(words.children))
-        if element.text.strip():
+        if element.text.strip() and not words.text:
             text = f'<{element.tag}>: found the text "{xml.shown(element.text.strip())}", '
             raise xml.error(file, element.line, text + "allowed are only elements")
 

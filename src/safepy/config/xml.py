@@ -40,15 +40,26 @@ def error(file: str, line: int, text: str, hint: str = "") -> ConfigError:
     return ConfigError(f"{file} line {line}: {text}", hint)
 
 
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One CDATA section; its first character stands in this line and column (both from 1)."""
+
+    line: int
+    column: int
+    text: str
+
+
 @dataclass(slots=True)
 class Element:
-    """One element. `line` is where its tag begins; `text` is all text directly inside it."""
+    """One element. `line` is where its tag begins; `text` is all text directly inside it, and
+    `sections` the part of it that stands in CDATA sections."""
 
     tag: str
     line: int
     attributes: dict[str, str]
     text: str
     node: etree._Element
+    sections: tuple[Section, ...] = ()
     children: list[Element] = field(default_factory=list)
 
     def walk(self) -> Iterator[Element]:
@@ -74,9 +85,15 @@ def parse(data: bytes, file: str, root: str) -> Element:
     """
     if len(data) > MAX_BYTES:
         raise ConfigError(f"{file}: {len(data)} bytes, allowed are at most {MAX_BYTES}")
-    lines = _FirstPass(data, file, root).run()
+    first = _FirstPass(data, file, root)
+    lines = first.run()
     parser = etree.XMLParser(
-        resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False
+        # CDATA sections stay what they are in what `serialise` writes.
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        huge_tree=False,
+        strip_cdata=False,
     )
     try:
         top = etree.fromstring(data, parser)
@@ -86,7 +103,7 @@ def parse(data: bytes, file: str, root: str) -> Element:
     nodes = [node for node in top.iter() if isinstance(node.tag, str)]
     if len(nodes) != len(lines):
         raise ConfigError(f"{file}: cannot be read without doubt, two parsers disagree")
-    return _build(nodes, lines)
+    return _build(nodes, lines, first.sections)
 
 
 def serialise(root: Element) -> bytes:
@@ -95,13 +112,17 @@ def serialise(root: Element) -> bytes:
     return etree.tostring(tree, encoding="utf-8", xml_declaration=True) + b"\n"
 
 
-def _build(nodes: list[etree._Element], lines: list[int]) -> Element:
+def _build(
+    nodes: list[etree._Element], lines: list[int], sections: dict[int, list[Section]]
+) -> Element:
     elements: dict[etree._Element, Element] = {}
-    for node, line in zip(nodes, lines, strict=True):
+    for number, (node, line) in enumerate(zip(nodes, lines, strict=True)):
         pieces = [node.text, *(child.tail for child in node)]
         attributes = {str(name): str(value) for name, value in node.attrib.items()}
         text = "".join(piece for piece in pieces if piece)
-        element = Element(str(node.tag), line, attributes, text, node)
+        element = Element(
+            str(node.tag), line, attributes, text, node, tuple(sections.get(number, ()))
+        )
         elements[node] = element
         parent = node.getparent()
         if parent is not None:
@@ -118,11 +139,18 @@ class _FirstPass:
         self._root = root
         self._lines: list[int] = []
         self._open: list[tuple[str, int]] = []
+        #: The numbers of the elements that are open; CDATA sections by the number of theirs.
+        self._numbers: list[int] = []
+        self.sections: dict[int, list[Section]] = {}
+        self._section: tuple[int, int, list[str]] | None = None
         self._parser = expat.ParserCreate()
         self._parser.StartDoctypeDeclHandler = self._doctype
         self._parser.StartElementHandler = self._start
         self._parser.EndElementHandler = self._end
         self._parser.SkippedEntityHandler = self._entity
+        self._parser.StartCdataSectionHandler = self._section_begins
+        self._parser.EndCdataSectionHandler = self._section_ends
+        self._parser.CharacterDataHandler = self._characters
         self._parser.SetParamEntityParsing(expat.XML_PARAM_ENTITY_PARSING_NEVER)
 
     def run(self) -> list[int]:
@@ -154,6 +182,7 @@ class _FirstPass:
             if ":" in name or name == "xmlns":
                 raise self._error(f"<{shown(tag)}>: namespaces ({shown(name)}) are not used here")
         self._open.append((tag, self._parser.CurrentLineNumber))
+        self._numbers.append(len(self._lines))
         self._lines.append(self._parser.CurrentLineNumber)
         if len(self._open) > MAX_DEPTH:
             raise self._error(f"<{shown(tag)}>: nested deeper than {MAX_DEPTH} elements")
@@ -162,6 +191,22 @@ class _FirstPass:
 
     def _end(self, _tag: str) -> None:
         self._open.pop()
+        self._numbers.pop()
+
+    def _section_begins(self) -> None:
+        column = self._parser.CurrentColumnNumber + 1 + len("<![CDATA[")
+        self._section = (self._parser.CurrentLineNumber, column, [])
+
+    def _characters(self, text: str) -> None:
+        if self._section is not None:
+            self._section[2].append(text)
+
+    def _section_ends(self) -> None:
+        assert self._section is not None
+        line, column, pieces = self._section
+        self._section = None
+        section = Section(line, column, "".join(pieces))
+        self.sections.setdefault(self._numbers[-1], []).append(section)
 
     def _entity(self, name: str, _is_parameter: bool) -> None:
         raise self._error(f"&{shown(name)};: entities are not used here")

@@ -164,15 +164,19 @@ BAD_VALUES = {
     ),
     "service": "<service> attribute mode is missing: allowed are mirror, farm, light",
     'service mode="farm"': (
-        '<service> attribute mode="farm" is not supported yet by this version: allowed is mirror'
+        '<service> attribute mode="farm" is not supported yet by this version: '
+        "allowed are mirror, light"
     ),
     'service mode="mirror" failver="on"': (
-        '<service> attribute failver="on": unknown attribute, allowed are boot, boot_delay, '
-        "defaultprim, failover, loop_interval, maxloop, mode"
+        '<service> attribute failver="on": unknown attribute, allowed are automatic_reboot, '
+        "boot, boot_delay, defaultprim, failover, loop_interval, maxloop, mode"
     ),
-    'service mode="mirror" automatic_reboot="on"': (
-        '<service> attribute automatic_reboot="on": '
-        "this attribute is not supported yet by this version"
+    'service mode="mirror" automatic_reboot="yes"': (
+        '<service> attribute automatic_reboot="yes": allowed are on, off'
+    ),
+    'service mode="light" failover="off"': (
+        '<service> attribute failover="off": allowed only with mode="mirror", '
+        "a light module has one node"
     ),
     'service mode="mirror" boot="yes"': (
         '<service> attribute boot="yes": allowed are on, off, auto, ignore'
@@ -208,7 +212,11 @@ def test_broken_service(tag: str, message: str) -> None:
 BAD_HEARTS = {
     "<heart/>": "<heart>: <heartbeat> is missing, allowed is one for each lan",
     '<heart port="1"><heartbeat name="d"/></heart>': (
-        '<heart> attribute port="1": this attribute is not supported yet by this version'
+        '<heart> attribute port="1": allowed are whole numbers from 1024 to 65535'
+    ),
+    '<heart permanent_arp="on"><heartbeat name="d"/></heart>': (
+        '<heart> attribute permanent_arp="on": allowed is off '
+        "(no entry of the ARP table is made permanent by this version)"
     ),
     '<heart><heartbeat ident="d"/></heart>': (
         "<heartbeat> attribute name is missing: allowed are letters, digits and _ . : -, at most 64"
@@ -235,7 +243,8 @@ BAD_HEARTS = {
     ),
     "<heart>text</heart>": '<heart>: found the text "text", allowed are only elements',
     '<hart><heartbeat name="d"/></hart>': (
-        "<hart> in <service>: unknown element, allowed are heart, vip, rfs, user, errd, check"
+        "<hart> in <service>: unknown element, allowed are "
+        + ", ".join(userconfig.VOCABULARY["service"].children)
     ),
     "": "<service>: <heart> is missing, allowed is exactly one",
     '<heart><heartbeat name="d"/></heart><heart/>': (
