@@ -1,29 +1,35 @@
 """The table of verbs: what may be asked of the daemon, shared by command line, console, tests.
 
 A verb names its arguments, whether it changes something, what it answers, and which method
-of the `Manager` carries it out. The daemon implements `Manager`; this package never imports
-it. Answers are values of the types below, so both ends agree on their shape.
+of the `Manager` (`admin.manager`) carries it out. The daemon implements it; this package never
+imports that. Answers are values of the types below, so both ends agree on their shape.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
+from safepy.admin.manager import Manager
+from safepy.admin.names import check_name
 from safepy.admin.values import (
     Act,
     Arguments,
+    ClassSwitch,
+    Clean,
     ClusterInfo,
     ClusterModule,
     ConfigurationInfo,
+    Costly,
     Document,
     Force,
     Identity,
     Install,
-    JsonObject,
+    Kill,
+    KilledProcess,
     Loop,
     LoopState,
     Mend,
@@ -43,118 +49,10 @@ from safepy.admin.values import (
     VerifyState,
     Watched,
     WatchedProcess,
-    check_name,
 )
 from safepy.errors import RequestRefused
 from safepy.model import Level, Snapshot
 from safepy.wire.admin import Request
-
-
-class Manager(Protocol):
-    """What the verbs ask of the daemon; `daemon/manager.py` says more about each method.
-
-    Every method may raise a `SafekitError`, which becomes the one line the operator reads.
-    `who` stands in the log. `action` returns as soon as the automaton has the wish, so that a
-    script can ask for a `stop` of its own module without waiting for itself.
-    """
-
-    async def modules(self) -> Sequence[JsonObject | ModuleInfo]: ...
-
-    async def snapshot(self, module: str) -> Snapshot: ...
-
-    async def next_snapshot(
-        self, module: str, version: int, timeout_s: float
-    ) -> tuple[int, Snapshot]: ...
-
-    async def resources(self, module: str) -> list[tuple[str, str, float]]: ...
-
-    async def ports(self, module: str) -> JsonObject: ...
-
-    async def action(
-        self,
-        module: str,
-        action: str,
-        who: str,
-        identity: str = "",
-        fullsync: bool = False,
-        since: float = 0.0,
-    ) -> None: ...
-
-    async def sync_policy(
-        self, module: str, mode: str, role: str, uid: str, detect: bool, who: str
-    ) -> None:
-        """`safekit rfssync`."""
-        ...
-
-    async def failover(self, module: str, on: bool, who: str) -> None: ...
-
-    async def shutdown(self, who: str) -> None: ...
-
-    async def boot(self, module: str, on: bool | None) -> str: ...
-
-    async def errd(self, module: str, on: bool, who: str) -> None:
-        """`safekit errd on|off`: the process checker looks, or does not."""
-        ...
-
-    async def errd_list(self, module: str) -> Sequence[JsonObject | WatchedProcess]: ...
-
-    async def loop(self, module: str, change: str, identity: str) -> JsonObject | LoopState:
-        """The counter of maxloop after `change` ("inc", "reset" or "check")."""
-        ...
-
-    async def verify(self, module: str, mend: str, who: str) -> int:
-        """`safekit rfsverify` begins; its number."""
-        ...
-
-    async def verify_result(
-        self, module: str, number: int, seen: int, timeout_s: float
-    ) -> JsonObject | VerifyState: ...
-
-    async def verify_stop(self, module: str, number: int) -> None: ...
-
-    async def estimate(self, module: str) -> JsonObject | SyncEstimate:
-        """`safekit rfsdiff`."""
-        ...
-
-    async def print_line(self, module: str, level: Level, text: str, origin: str) -> None: ...
-
-    async def set_resource(
-        self, module: str, name: str, value: str, who: str, log: bool | None = None
-    ) -> None: ...
-
-    async def record_command(self, module: str, pid: int, arguments: list[str]) -> int: ...
-
-    async def record_command_end(self, number: int, exit_code: int) -> None: ...
-
-    async def install(
-        self, module: str, source: str, module_id: int | None = None, replace: bool = False
-    ) -> int: ...
-
-    async def uninstall(self, module: str) -> None: ...
-
-    async def package(self, module: str, target: str) -> None: ...
-
-    async def confcheck(self, module: str) -> list[str]: ...
-
-    async def config(self, module: str) -> list[str]: ...
-
-    async def deconfig(self, module: str) -> None: ...
-
-    async def confinfo(self, module: str) -> JsonObject: ...
-
-    async def cluster_config(self, document: bytes | None, source: str) -> list[str]: ...
-
-    async def cluster_confcheck(self, document: bytes, source: str) -> list[str]: ...
-
-    async def cluster_deconfig(self) -> None: ...
-
-    async def cluster_confinfo(self) -> JsonObject: ...
-
-    async def cluster_genkey(self, force: bool = False) -> str: ...
-
-    async def cluster_state(self) -> Sequence[JsonObject | ClusterModule]:
-        """A line for each module of each node that is known."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +66,8 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """One row of the table. `limit_s` is how long a client waits for the answer; `module` is
-    "required", "optional" (empty = all) or "none"."""
+    """One row of the table. `module` is "required", "optional" (empty = all) or "none". How long a
+    client waits for the answer says `admin.limits`."""
 
     name: str
     run: Callable[[Manager, Call], Awaitable[object]]
@@ -177,11 +75,6 @@ class Verb:
     answer: Any = None
     changes: bool = True
     module: str = "required"
-    limit_s: float = 60.0
-
-
-#: Commands that read and copy files, on a machine that may be busy.
-_LONG_S = 600.0
 
 
 async def _states(manager: Manager, call: Call) -> list[Snapshot]:
@@ -247,16 +140,28 @@ _TABLE = (
         "forcestop",
         lambda m, c: m.action(c.module, "forcestop", c.args.identity or c.who, c.args.identity),
         Identity,
-        limit_s=_LONG_S,  # it waits for the forced stop scripts
     ),
-    Verb("shutdown", lambda m, c: m.shutdown(c.who), module="none", limit_s=_LONG_S),
+    Verb("shutdown", lambda m, c: m.shutdown(c.who), module="none"),
     Verb("failover", lambda m, c: m.failover(c.module, c.args.on, c.who), Switch),
+    Verb("checker", lambda m, c: m.checker(c.module, c.args.on, c.who), Switch),
     Verb("errd", lambda m, c: m.errd(c.module, c.args.on, c.who), Switch),
     Verb(
         "errd.list",
         lambda m, c: m.errd_list(c.module),
         answer=list[WatchedProcess],
         changes=False,
+    ),
+    Verb(
+        "errd.class",
+        lambda m, c: m.errd_class(c.module, c.args.checker_class, c.args.on),
+        ClassSwitch,
+    ),
+    Verb(
+        "kill",
+        lambda m, c: m.kill(c.args.name, c.args.argregex, c.args.level, c.args.caller),
+        Kill,
+        list[KilledProcess],
+        module="optional",
     ),
     Verb("loop", lambda m, c: m.loop(c.module, c.args.change, c.args.identity), Loop, LoopState),
     Verb("boot", lambda m, c: m.boot(c.module, c.args.on), Switch),
@@ -275,8 +180,9 @@ _TABLE = (
         lambda m, c: m.estimate(c.module),
         answer=SyncEstimate,
         changes=False,
-        limit_s=_LONG_S,
     ),
+    Verb("cost", lambda m, c: m.cost(c.module, c.args.action), Costly, str, changes=False),
+    Verb("clean", lambda m, c: m.clean(c.module, c.args.what, c.who), Clean),
     Verb(
         "print",
         lambda m, c: m.print_line(c.module, Level(c.args.level), c.args.text, c.args.origin),
@@ -309,11 +215,10 @@ _TABLE = (
         lambda m, c: m.install(c.module, c.args.source, c.args.module_id, c.args.replace),
         Install,
         int,
-        limit_s=_LONG_S,
     ),
-    Verb("module.uninstall", lambda m, c: m.uninstall(c.module), limit_s=_LONG_S),
-    Verb("module.package", lambda m, c: m.package(c.module, c.args.path), Target, limit_s=_LONG_S),
-    Verb("config", lambda m, c: m.config(c.module), answer=list[str], limit_s=_LONG_S),
+    Verb("module.uninstall", lambda m, c: m.uninstall(c.module)),
+    Verb("module.package", lambda m, c: m.package(c.module, c.args.path), Target),
+    Verb("config", lambda m, c: m.config(c.module), answer=list[str]),
     Verb("confcheck", lambda m, c: m.confcheck(c.module), answer=list[str], changes=False),
     Verb(
         "confinfo",
@@ -321,7 +226,7 @@ _TABLE = (
         answer=ConfigurationInfo,
         changes=False,
     ),
-    Verb("deconfig", lambda m, c: m.deconfig(c.module), limit_s=_LONG_S),
+    Verb("deconfig", lambda m, c: m.deconfig(c.module)),
     Verb("ports", lambda m, c: m.ports(c.module), answer=Ports, changes=False),
     Verb(
         "cluster.config",

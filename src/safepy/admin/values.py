@@ -8,16 +8,13 @@ from typing import Any
 
 import msgspec
 
-from safepy.config.names import NAME_RULE, is_name
-from safepy.errors import RequestRefused
+from safepy.admin.names import check_label, check_name, check_path
+from safepy.config.ere import compile_ere
 from safepy.model import Snapshot
 
 _UID = re.compile(r"[A-Za-z0-9_.:@-]{1,24}\Z")
 #: Unix seconds, the end of the year 9999.
 LAST_MOMENT = 253_402_300_800.0
-#: Names of resources (`class.id`) and callers. `\Z`, because `$` would let a line feed through.
-_LABEL = re.compile(r"[A-Za-z0-9_.:@-]{1,128}\Z")
-
 #: What `Manager.action` understands. All return at once; the automaton works on.
 ACTIONS = (
     "start",
@@ -33,30 +30,6 @@ ACTIONS = (
 
 
 JsonObject = dict[str, Any]
-
-
-def check_name(name: str, what: str = "module") -> str:
-    """A name of a module or node (`config.names`); anything else is RequestRefused."""
-    if not is_name(name):
-        raise RequestRefused(f"{name[:80]!r} cannot be the name of a {what}", NAME_RULE)
-    return name
-
-
-def check_label(label: str, what: str) -> str:
-    """A name of a resource, process or caller, without blanks; else RequestRefused."""
-    if not _LABEL.match(label):
-        raise RequestRefused(
-            f"{label!r} cannot be the name of a {what}",
-            "1 to 128 characters, letters without accents, digits and '_.:@-'",
-        )
-    return label
-
-
-def check_path(path: str) -> str:
-    """Absolute, because the daemon's working directory is not the caller's; no NUL."""
-    if not path.startswith("/") or "\0" in path:
-        raise RequestRefused(f"{path!r} is not an absolute path")
-    return path
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +76,8 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class WatchedProcess:
-    """One `<proc>` of the process checker. `running` counts what was found last."""
+    """One `<proc>` of the process checker, or with the kind "safekit" a process of the product
+    ("process" and "service" are the others). `running` counts what was found last."""
 
     name: str
     checker_class: str
@@ -111,6 +85,18 @@ class WatchedProcess:
     atleast: int
     running: int
     enabled: bool
+    atmax: int = -1
+    kind: str = "process"
+
+
+@dataclass(frozen=True, slots=True)
+class KilledProcess:
+    """A process that `safekit kill` meant, before it got its signal."""
+
+    pid: int
+    name: str
+    command: str
+    parent: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +237,51 @@ class Identity(Arguments, frozen=True):
 
 class Switch(Arguments, frozen=True):
     on: bool
+
+
+class Costly(Arguments, frozen=True):
+    """A command that may lose data (`core.cost`)."""
+
+    action: str
+
+
+class Clean(Arguments, frozen=True):
+    """`safekit clean`."""
+
+    what: str = "all"
+
+    def __post_init__(self) -> None:
+        if self.what not in ("all", "log", "process", "resource"):
+            raise ValueError("clean takes all, log, process or resource")
+
+
+class ClassSwitch(Arguments, frozen=True):
+    """A class of the process checker, the product's or one of the module's own."""
+
+    checker_class: str
+    on: bool
+
+    def __post_init__(self) -> None:
+        check_name(self.checker_class, "class")
+
+
+class Kill(Arguments, frozen=True):
+    """`name` as in `<proc name>`; `level` is test, terminate, or a signal."""
+
+    name: str
+    level: str
+    argregex: str = ""
+    caller: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.name or not self.name.isprintable() or len(self.name) > 255:
+            raise ValueError("name must be the name of a command")
+        if self.level not in ("test", "terminate", "9", "15"):
+            raise ValueError("level must be test, terminate, 9 or 15")
+        try:
+            compile_ere(self.argregex)
+        except ValueError as error:
+            raise ValueError(f"argregex: {error}") from None
 
 
 class PrintLine(Arguments, frozen=True):

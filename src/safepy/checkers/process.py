@@ -1,6 +1,6 @@
-"""errd: are the processes of the application there? (reference: userconfig 14)
+"""errd: are the processes and services of the application there? (reference: userconfig 14)
 
-A scan runs in a thread, so a slow /proc never delays a heartbeat. What a scan found counts only
+A look takes place in a thread, so a slow /proc never delays a heartbeat. What it found counts only
 for classes that were enabled before it began and still are: a process that a stop script has just
 ended is no failure.
 """
@@ -9,54 +9,78 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+from safepy.checkers import service
+from safepy.checkers.hostview import HostView
 from safepy.config.schema import Errd, Proc
-from safepy.host.processes import Process, matching, scan
+from safepy.errors import SafekitError
+from safepy.host.processes import Process, matching
 
 #: Time for what a start script put into the background to become the process that is looked for.
-FIRST_SCAN_DELAY_S = 1.0
+FIRST_LOOK_DELAY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one look says of one `<proc>`. `changed`: it was not known, or the opposite."""
+
+    proc: Proc
+    count: int
+    up: bool
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Enabling:
+    """A class is watched since `at_s` (the loop's time)."""
+
+    at_s: float
+
+
+def is_up(proc: Proc, count: int) -> bool:
+    """Whether so many are right: as many as `atmax` trigger, and with 0 any one does (14.1)."""
+    too_few = count < proc.atleast
+    too_many = proc.atmax >= 0 and count >= max(proc.atmax, 1)
+    return not (too_few or too_many)
 
 
 class ProcessChecker:
     """Counts processes each `polltimer` while a class is enabled.
 
-    `on_state(name, up)` is called when the state of a `<proc>` becomes known or changes (resource
-    `proc.NAME`). `on_down(proc, action)` is called at each scan that finds too few, so that an
-    action which was refused is asked for again; for `noaction` only when the process goes down.
-    Both are called in the event loop.
+    `on_found` gets what a look says, all of it at once. `on_trouble` gets a sentence when it
+    cannot be looked, once until it can: then nobody is up or down. Both are called in the event
+    loop.
     """
 
     def __init__(
         self,
         errd: Errd,
-        on_down: Callable[[Proc, str], None],
-        on_state: Callable[[str, bool], None],
-        scan_processes: Callable[[], Sequence[Process]] | None = None,
-        first_scan_delay_s: float = FIRST_SCAN_DELAY_S,
+        view: HostView,
+        on_found: Callable[[Sequence[Finding]], None],
+        on_trouble: Callable[[str], None],
+        first_look_delay_s: float = FIRST_LOOK_DELAY_S,
     ) -> None:
         self._errd = errd
-        self._on_down = on_down
-        self._on_state = on_state
-        commands = any(proc.argregex for proc in errd.procs)
-        self._scan = scan_processes or (lambda: scan(commands=commands))
-        self._first_scan_delay_s = first_scan_delay_s
-        #: Class to the number of its enabling: a scan compares it before and after.
-        self._enabled: dict[str, int] = {}
-        self._enablings = 0
+        self._view = view
+        self._on_found = on_found
+        self._on_trouble = on_trouble
+        self._first_look_delay_s = first_look_delay_s
+        self._enabled: dict[str, _Enabling] = {}
         self._suspended = False
         self._up: dict[str, bool] = {}
+        self._troubles: dict[str, str] = {}
         self._woken = asyncio.Event()
 
     def enable(self, checker_class: str, on: bool) -> None:
-        """Begin or end watching a class; the first scan comes soon after. May be repeated."""
+        """Begin or end watching a class; the first look comes soon after. May be repeated."""
         if not on:
             self._enabled.pop(checker_class, None)
             for proc in self._errd.procs:
                 if proc.checker_class == checker_class:
                     self._up.pop(proc.name, None)
         elif checker_class not in self._enabled:
-            self._enablings += 1
-            self._enabled[checker_class] = self._enablings
+            self._enabled[checker_class] = _Enabling(asyncio.get_running_loop().time())
             self._woken.set()
 
     def suspend(self, on: bool) -> None:
@@ -66,47 +90,98 @@ class ProcessChecker:
             self._up.clear()  # what was known then is told anew
         self._woken.set()
 
+    def watches(self, checker_class: str) -> bool:
+        return checker_class in self._enabled and not self._suspended
+
+    @property
+    def classes(self) -> frozenset[str]:
+        """Those that are enabled, also while suspended."""
+        return frozenset(self._enabled)
+
     async def run(self) -> None:
-        """Scan until cancelled. An error of the scan itself is raised: it is no down process."""
-        while True:
-            if self._watched():
-                await self._pause(self._errd.polltimer_s)
-            else:
-                await self._woken.wait()
-            if self._woken.is_set():
-                self._woken.clear()
-                await asyncio.sleep(self._first_scan_delay_s)
-            watched = self._watched()
-            if watched:
-                enabled = dict(self._enabled)
-                counts = await asyncio.to_thread(self._count, watched)
-                for proc in watched:
-                    self._judge(proc, enabled[proc.checker_class], counts[proc.name])
-
-    def _count(self, watched: Sequence[Proc]) -> dict[str, int]:
-        """In a thread: reads no state of this object that changes."""
-        processes = self._scan()
-        return {proc.name: len(matching(proc, processes)) for proc in watched}
-
-    async def _pause(self, timeout_s: float) -> None:
+        """Look until cancelled."""
+        self._view.want(self, self._errd.procs)
         try:
-            async with asyncio.timeout(timeout_s):
+            while True:
+                if self._watched():
+                    await self._pause()
+                else:
+                    await self._woken.wait()
+                if self._woken.is_set():
+                    self._woken.clear()
+                    await asyncio.sleep(self._first_look_delay_s)
+                await self._look()
+        finally:
+            self._view.forget(self)
+
+    def _watched(self) -> list[Proc]:
+        return [proc for proc in self._errd.procs if self.watches(proc.checker_class)]
+
+    async def _pause(self) -> None:
+        """To the next multiple of `polltimer` on a clock that all modules share, so that they
+        look together; a look of a moment ago is none of them."""
+        polltimer_s = self._errd.polltimer_s
+        pause_s = polltimer_s - asyncio.get_running_loop().time() % polltimer_s
+        if pause_s < polltimer_s / 2:
+            pause_s += polltimer_s
+        try:
+            async with asyncio.timeout(pause_s):
                 await self._woken.wait()
         except TimeoutError:
             return
 
-    def _watched(self) -> list[Proc]:
-        if self._suspended:
-            return []
-        return [proc for proc in self._errd.procs if proc.checker_class in self._enabled]
+    def _due(self, now_s: float) -> dict[str, _Enabling]:
+        """By name: those whose first cycles are over (`start_after`)."""
+        due = {}
+        for proc in self._watched():
+            enabling = self._enabled[proc.checker_class]
+            delay_s = max(0, proc.start_after - 1) * self._errd.polltimer_s
+            if now_s - enabling.at_s >= delay_s:
+                due[proc.name] = enabling
+        return due
 
-    def _judge(self, proc: Proc, enabling: int, count: int) -> None:
-        if self._suspended or self._enabled.get(proc.checker_class) != enabling:
+    async def _look(self) -> None:
+        due = self._due(asyncio.get_running_loop().time())
+        if not due:
             return
-        up = count >= proc.atleast  # atleast -1 means: never down
-        before = self._up.get(proc.name)
-        self._up[proc.name] = up
-        if up != before:
-            self._on_state(proc.name, up)
-        if not up and (proc.action != "noaction" or before is not False):
-            self._on_down(proc, proc.action)
+        since_s = max(enabling.at_s for enabling in due.values())
+        counts = await self._count([proc for proc in self._errd.procs if proc.name in due], since_s)
+        findings = []
+        for proc in self._errd.procs:
+            if proc.name not in counts or self._suspended:
+                continue
+            if self._enabled.get(proc.checker_class) is not due[proc.name]:
+                continue  # the class was disabled meanwhile
+            up = is_up(proc, counts[proc.name])
+            changed = self._up.get(proc.name) is not up
+            self._up[proc.name] = up
+            findings.append(Finding(proc, counts[proc.name], up, changed))
+        if findings:
+            self._on_found(findings)
+
+    async def _count(self, procs: Sequence[Proc], since_s: float) -> dict[str, int]:
+        """How many of each run; those that cannot be known are left out."""
+        counts: dict[str, int] = {}
+        plain = [proc for proc in procs if not proc.service]
+        try:
+            if plain:
+                found = await self._view.processes(since_s)
+                counts |= await asyncio.to_thread(_numbers, plain, found)
+            self._troubles.pop("processes", None)
+        except (SafekitError, OSError) as error:
+            self._trouble("processes", str(error))
+        try:
+            counts |= await service.count(procs, self._view, since_s)
+            self._troubles.pop("services", None)
+        except SafekitError as error:
+            self._trouble("services", str(error))
+        return counts
+
+    def _trouble(self, what: str, text: str) -> None:
+        if self._troubles.get(what) != text:
+            self._troubles[what] = text
+            self._on_trouble(f"The {what} cannot be looked at: {text}")
+
+
+def _numbers(procs: Sequence[Proc], processes: Sequence[Process]) -> dict[str, int]:
+    return {proc.name: len(matching(proc, processes)) for proc in procs}

@@ -1,6 +1,6 @@
 """What can be asked of the daemon: one async method for each verb of the admin socket.
 
-`admin/server.py` calls these and nothing else of the daemon (`admin.api.Manager` states the same
+`admin/server.py` calls these and nothing else of the daemon (`admin.manager.Manager` states the same
 signatures, because layer 4 does not import layer 5). Arguments are typed and already authenticated;
 results are plain data that become JSON. Whatever the operator should read is raised as a
 `SafekitError` (refused, wrong configuration, unknown module ...); anything else is a bug.
@@ -19,13 +19,14 @@ from safepy.config import module as folders
 from safepy.core.events import ActionRequested, FailoverSet, PolicySet, SyncDue
 from safepy.daemon import boot
 from safepy.daemon.clustering import Clustering
+from safepy.daemon.errding import Errding
 from safepy.daemon.inspecting import Inspecting
 from safepy.daemon.installing import Installing
 from safepy.daemon.module import Module
 from safepy.daemon.node import Node, active_config
 from safepy.daemon.plan import heart_port, rfs_port
+from safepy.daemon.repairing import Repairing
 from safepy.errors import RequestRefused
-from safepy.host.processes import matching, scan
 from safepy.model import Level, Snapshot, State, SyncPolicy
 from safepy.storage.modulelog import CommandLog, ModuleLog
 from safepy.storage.record import show
@@ -52,7 +53,7 @@ _EXTERNAL = {
 }
 
 
-class ModuleManager(Installing, Clustering, Inspecting):
+class ModuleManager(Installing, Clustering, Inspecting, Errding, Repairing):
     """The modules of this node and what may be done with them."""
 
     def __init__(self, node: Node) -> None:
@@ -174,29 +175,6 @@ class ModuleManager(Installing, Clustering, Inspecting):
             if found is not None:
                 found.resources.set("usersetting.boot", "on" if on else "off", "root")
         return self._boots(module)
-
-    async def errd(self, module: str, on: bool, who: str) -> None:
-        """`safekit errd on|off`: the process checker looks, or does not."""
-        found = self._node.get(module)
-        found.errd.suspend(not on)
-        await self.set_resource(module, "usersetting.errd", "on" if on else "off", who)
-
-    async def errd_list(self, module: str) -> list[JsonObject]:
-        """The watched processes, as `admin.values.WatchedProcess`."""
-        found = self._node.get(module)
-        procs = found.plan.config.errd.procs
-        processes = await asyncio.to_thread(scan) if procs else []
-        return [
-            {
-                "name": proc.name,
-                "checker_class": proc.checker_class,
-                "action": proc.action,
-                "atleast": proc.atleast,
-                "running": len(matching(proc, processes)),
-                "enabled": found.errd.watches(proc.checker_class),
-            }
-            for proc in procs
-        ]
 
     async def loop(self, module: str, change: str, identity: str) -> JsonObject:
         """The counter of maxloop; as `admin.values.LoopState`. Only `check` in this version."""

@@ -7,6 +7,7 @@ import contextlib
 import secrets
 from dataclasses import replace
 
+from safepy.checkers.hostview import HostView
 from safepy.checkers.mount import MountChecker
 from safepy.config.schema import Cluster, Rfs
 from safepy.core import machine, status
@@ -44,7 +45,9 @@ TESTED = ("heartbeat", "heartbeatlocaladdr", "proc")
 class Module:
     """Lives from the daemon's start, or a configuration, to the next one."""
 
-    def __init__(self, site: Site, plan: Plan, runner: ScriptRunner, clock: Clock) -> None:
+    def __init__(
+        self, site: Site, plan: Plan, runner: ScriptRunner, clock: Clock, view: HostView
+    ) -> None:
         """Raises LocalFault when the module's record is damaged or belongs to something else."""
         cluster, key = site.require()
         self.plan = plan
@@ -67,7 +70,17 @@ class Module:
         self._begin_resources()
         self.scripts = ModuleScripts(runner, site.paths, paths, config.user, self.voice)
         self.reporter = Reporter(self.resources, self.voice, self.post)
-        self.errd = Watching(config.errd, self.reporter, self.voice, self.post)
+        self.errd = Watching(
+            config.errd,
+            view,
+            self.reporter,
+            self.voice,
+            self.post,
+            self.scripts.handler,
+            lambda: True,
+            paths.errdlist,
+        )
+        self.scripts.before_stop = self.errd.end_handlers
         if not self._setting("errd", True):
             self.errd.suspend(True)
         params = self._params(cluster)
@@ -140,6 +153,8 @@ class Module:
         """Make the present state the one that everybody sees."""
         self._note_started()
         self.snapshot = self._take_snapshot()
+        if self.snapshot.state is State.STOP:
+            self.errd.end_own_classes()
         self.version += 1
         self._changed.set()
         self._changed = asyncio.Event()

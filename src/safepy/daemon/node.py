@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 
+from safepy.checkers.hostview import HostView
 from safepy.config import module as folders
 from safepy.config import userconfig
 from safepy.config.check import check_against
@@ -39,6 +40,8 @@ class Node:
         self._tasks = tasks
         self._clock = clock or SystemClock()
         self._runner = ScriptRunner(Tasks())
+        #: One look at the processes of this host serves all modules.
+        self.view = HostView()
         self._modules: dict[str, Module] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         #: Called when settings, cluster or key were read again.
@@ -235,7 +238,7 @@ class Node:
         plan = await asyncio.to_thread(
             plan_module, paths, module_id, config, cluster, self.site.node, peer
         )
-        return Module(self.site, plan, self._runner, self._clock)
+        return Module(self.site, plan, self._runner, self._clock, self.view)
 
     async def _start_later(self, module: Module, who: str, delay_s: float) -> None:
         await asyncio.sleep(delay_s)

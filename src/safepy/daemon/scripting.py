@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -17,6 +17,13 @@ from safepy.model import Level
 
 #: Script logs kept for each module, the newest.
 SCRIPT_LOGS_MAX = 200
+#: Before these run, whatever might start the application again has ended. `stop_sec` is none of
+#: them: it is called when a primary gets its secondary, and the application goes on.
+ENDS_THE_APPLICATION = ("stop_prim", "stop_both", "stop_second")
+
+
+async def nothing() -> None:
+    pass
 
 
 class ModuleScripts:
@@ -36,6 +43,8 @@ class ModuleScripts:
         self._voice = voice
         self._environment = environment(paths, module, () if user is None else user.variables)
         self._runs: set[asyncio.Task[None]] = set()
+        #: Called, and waited for, before the application is stopped.
+        self.before_stop: Callable[[], Awaitable[None]] = nothing
 
     async def run(
         self, name: str, arguments: Sequence[str], force: bool, timeout_s: float | None
@@ -48,6 +57,8 @@ class ModuleScripts:
         """
         if self._user is None:
             return
+        if name in ENDS_THE_APPLICATION:
+            await self.before_stop()
         for before in self._runs:
             before.cancel()
         if self._runs:
@@ -66,6 +77,15 @@ class ModuleScripts:
             text = f"Script {name}: still running, killed with everything it had started"
             self._voice.say("userplug", Level.CRITICAL, text)
             raise ScriptError(text) from None
+
+    async def handler(self, path: str) -> None:
+        """Run an executable of `<proc action>`: absolute, or in `bin` (reference: userconfig 14.3),
+        for as long as a stop script may take. Raises ScriptError, also if there is none."""
+        found = self._module.bin / path
+        if not found.exists():
+            raise ScriptError(f"{found}: there is no such executable")
+        limit_s = (self._user or User()).nicestoptimeout_s
+        await self.call(found.parent, found.name, timeout_s=limit_s)
 
     async def call(
         self,

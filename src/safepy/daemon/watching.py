@@ -1,65 +1,199 @@
-"""errd of one module: what the process checker finds becomes resources, lines and actions."""
+"""errd of one module: what the process checker finds becomes resources, lines and actions
+(reference: userconfig 14.3, modules-states-commands 9.3).
+
+Of all that one look finds missing, at most one action comes: two processes of one application that
+die together are one detection for maxloop, and the strongest action includes the others.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 
-from safepy.checkers.process import ProcessChecker
+from safepy.checkers.hostview import HostView
+from safepy.checkers.process import Finding, ProcessChecker
+from safepy.config.errd import ACTIONS, CLASSES
 from safepy.config.schema import Errd, Proc
 from safepy.core.events import ActionRequested, Event
 from safepy.daemon.logs import Voice
 from safepy.daemon.reporting import Reporter
+from safepy.errors import RequestRefused, SafekitError
 from safepy.model import Level
+
+WHO = "errd"
+#: The stronger one includes the weaker one.
+_DIRECT = ("restart", "stopstart", "stop")
+
+#: Runs a handler to its end; raises a SafekitError if it failed. Cancelled, it is killed.
+RunHandler = Callable[[str], Awaitable[None]]
 
 
 class Watching:
     """Resource `proc.NAME` is `init` while nobody looks for the process."""
 
     def __init__(
-        self, errd: Errd, reporter: Reporter, voice: Voice, post: Callable[[Event], None]
+        self,
+        errd: Errd,
+        view: HostView,
+        reporter: Reporter,
+        voice: Voice,
+        post: Callable[[Event], None],
+        run_handler: RunHandler,
+        may_act: Callable[[], bool],
+        errdlist: Path,
     ) -> None:
-        self._procs = errd.procs
+        """`may_act`: whether anything may happen by itself (maintenance); of what the core carries
+        out, the core knows."""
+        self._errd = errd
         self._reporter = reporter
         self._voice = voice
         self._post = post
-        self._checker = ProcessChecker(errd, self._down, self._state)
-        self._enabled: set[str] = set()
+        self._run_handler = run_handler
+        self._may_act = may_act
+        self._errdlist = errdlist
+        self._checker = ProcessChecker(errd, view, self._found, self._trouble)
         self._suspended = False
+        #: By the name of the `<proc>`.
+        self._handlers: dict[str, asyncio.Task[None]] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._changed = asyncio.Event()
 
     async def run(self) -> None:
-        """Look until cancelled."""
-        await self._checker.run()
+        """Look until cancelled; then no handler runs."""
+        async with asyncio.TaskGroup() as self._tasks:
+            self._tasks.create_task(self._checker.run())
+            self._tasks.create_task(self._keep_list())
+
+    # -- what is watched -----------------------------------------------------------------------
 
     def enable(self, checker_class: str, on: bool) -> None:
         """Watch, or do not watch any more, the processes of a class."""
         self._checker.enable(checker_class, on)
-        if on:
-            self._enabled.add(checker_class)
-        else:
-            self._enabled.discard(checker_class)
+        if not on:
             self._forget(checker_class)
+        self._changed.set()
+
+    def enable_named(self, checker_class: str, on: bool) -> None:
+        """`safekit errd enable|disable CLASS`. Raises RequestRefused for a class that no `<proc>`
+        has."""
+        known = sorted({proc.checker_class for proc in self._errd.procs})
+        if checker_class not in known:
+            shown = ", ".join(known) or "none"
+            raise RequestRefused(
+                f"no <proc> of this module has the class {checker_class}", f"classes: {shown}"
+            )
+        self.enable(checker_class, on)
+
+    def end_own_classes(self) -> None:
+        """The module is STOP: what its scripts enabled is watched no more."""
+        for checker_class in self._checker.classes - set(CLASSES):
+            self.enable(checker_class, False)
 
     def suspend(self, on: bool) -> None:
         """`safekit errd off|on`."""
         self._suspended = on
         self._checker.suspend(on)
         if on:
-            for checker_class in {proc.checker_class for proc in self._procs}:
+            for checker_class in {proc.checker_class for proc in self._errd.procs}:
                 self._forget(checker_class)
+        self._changed.set()
 
     def watches(self, checker_class: str) -> bool:
         """Whether somebody looks for the processes of this class now."""
-        return checker_class in self._enabled and not self._suspended
+        return self._checker.watches(checker_class)
 
     def _forget(self, checker_class: str) -> None:
-        for proc in self._procs:
+        for proc in self._errd.procs:
             if proc.checker_class == checker_class:
-                self._reporter.report(f"proc.{proc.name}", "init", "errd")
+                self._reporter.report(proc.resource, "init", WHO)
 
-    def _state(self, name: str, up: bool) -> None:
-        self._reporter.report(f"proc.{name}", "up" if up else "down", "errd")
+    # -- what is found -------------------------------------------------------------------------
 
-    def _down(self, proc: Proc, action: str) -> None:
-        self._voice.say("errd", Level.CRITICAL, f"Process {proc.name} not running")
-        if action != "noaction":
-            self._post(ActionRequested(action, who="errd", identity="errd"))
+    def _found(self, findings: Sequence[Finding]) -> None:
+        failed = []
+        for each in findings:
+            if each.changed:
+                self._reporter.report(each.proc.resource, "up" if each.up else "down", WHO)
+            handled = each.proc.name in self._handlers
+            if not each.up and not handled and (each.changed or each.proc.action != "noaction"):
+                self._voice.say(WHO, Level.EVENT, sentence(each))
+                failed.append(each.proc)
+        self._act(failed)
+
+    def _trouble(self, text: str) -> None:
+        self._voice.say(WHO, Level.CRITICAL, text)
+
+    def _act(self, failed: Sequence[Proc]) -> None:
+        direct = [proc for proc in failed if proc.action in _DIRECT]
+        if direct:
+            action = max((proc.action for proc in direct), key=_DIRECT.index)
+            self._post(ActionRequested(action, WHO, WHO, services=_services(action, direct)))
+            return
+        assert self._tasks is not None, "what is found, is found by `run`"
+        for proc in failed:
+            if proc.action not in ACTIONS and self._may_act():
+                task = self._tasks.create_task(self._handle(proc), name=f"handler {proc.name}")
+                self._handlers[proc.name] = task
+
+    async def _handle(self, proc: Proc) -> None:
+        """Anything but success is a stopstart. The loop counter is the handler's own affair."""
+        try:
+            await self._run_handler(proc.action)
+        except SafekitError as error:
+            text = f"Handler {proc.action} of {proc.name} failed: {error}"
+            self._voice.say(WHO, Level.CRITICAL, text)
+            self._post(ActionRequested("stopstart", WHO, WHO))
+        finally:
+            del self._handlers[proc.name]
+
+    async def end_handlers(self) -> None:
+        """No handler runs any more, so none starts the application behind the stop scripts."""
+        running = list(self._handlers.values())
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)
+
+    # -- the list for people -------------------------------------------------------------------
+
+    async def _keep_list(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            text = "".join(f"{line}\n" for line in self._lines())
+            try:
+                await asyncio.to_thread(self._errdlist.write_text, text)
+            except OSError as error:
+                self._trouble(f"{self._errdlist} cannot be written: {error.strerror}")
+
+    def _lines(self) -> list[str]:
+        switch = "off" if self._suspended else "on"
+        lines = [f"# errd {switch}, polltimer {self._errd.polltimer_s:g} s"]
+        for proc in self._errd.procs:
+            kind = "service" if proc.service else "process"
+            watched = "watched" if self.watches(proc.checker_class) else "not watched"
+            lines.append(
+                f"{kind} {proc.name} class={proc.checker_class} action={proc.action}"
+                f" atleast={proc.atleast} atmax={proc.atmax} start_after={proc.start_after}"
+                f" {watched}"
+            )
+        return lines
+
+
+def sentence(found: Finding) -> str:
+    """The words of the reference (15.4) where it has them."""
+    proc = found.proc
+    if proc.service:
+        return f"Service {proc.name} not running"
+    if found.count < proc.atleast:
+        return f"Process {proc.name} not running"
+    return f"Process {proc.name} running {found.count} times, atmax is {proc.atmax}"
+
+
+def _services(action: str, failed: Sequence[Proc]) -> str:
+    """What a restart has to touch; "": everything, as soon as one of them says no less."""
+    if action != "restart" or not all(proc.restart_services for proc in failed):
+        return ""
+    names = [name for proc in failed for name in proc.restart_services]
+    return ", ".join(dict.fromkeys(names))

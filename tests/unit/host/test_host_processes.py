@@ -11,13 +11,23 @@ from pathlib import Path
 import pytest
 
 from safepy.config.schema import Proc
-from safepy.host.processes import Process, matching, scan
+from safepy.host.processes import (
+    COMMAND_BYTES_MAX,
+    Process,
+    family,
+    line_of,
+    look,
+    matching,
+    no_name,
+    scan,
+    wants_command,
+)
 
 PROCESSES = [
-    Process(1, 1.0, "postgres", "/usr/lib/postgresql/15/bin/postgres -D /srv/db"),
-    Process(2, 1.0, "postgres", "postgres: walwriter"),
-    Process(3, 1.0, "very-long-name-of-a-command", "/opt/very-long-name-of-a-command"),
-    Process(4, 1.0, "postgresql", "postgresql"),
+    Process(1, 1, "postgres", "/usr/lib/postgresql/15/bin/postgres -D /srv/db"),
+    Process(2, 1, "postgres", "postgres: walwriter"),
+    Process(3, 1, "very-long-name-", "/opt/very-long-name-of-a-command"),
+    Process(4, 1, "postgresql", "postgresql"),
 ]
 
 
@@ -64,8 +74,11 @@ def test_scan_sees_real_processes_with_names_longer_than_the_kernel_keeps(tmp_pa
         while not found and time.monotonic() < deadline:
             found = matching(Proc("a-command-with-", "prim", argregex="name 60$"), scan())
         assert [each.pid for each in found] == [pid]
-        assert found[0].created == pytest.approx(time.time(), abs=30)
-        assert [each.command for each in scan(commands=False) if each.pid == pid] == [""]
+        assert found[0] == look(pid)
+        assert (found[0].name, found[0].parent) == ("a-command-with-", shell.pid)
+        age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - found[0].started / os.sysconf("SC_CLK_TCK")
+        assert 0 <= age_s < 30
+        assert [each.command for each in scan(no_name) if each.pid == pid] == [""]
     finally:
         os.kill(pid, 9)
         shell.wait()
@@ -75,7 +88,7 @@ def test_the_daemon_its_children_and_the_dead_are_not_counted() -> None:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     shell, pid = grandchild("sh", "-c", "exit 0")
     try:
-        seen = {each.pid for each in scan()}
+        seen = {each.pid for each in scan(hidden=os.getpid())}
         assert os.getpid() not in seen
         assert child.pid not in seen
         assert os.getppid() in seen
@@ -105,3 +118,85 @@ async def test_a_zombie_is_not_running() -> None:
     finally:
         parent.kill()
         await parent.wait()
+
+
+def test_command_lines_are_read_only_of_names_that_an_argregex_is_about() -> None:
+    procs = [
+        Proc("postgres", "prim"),
+        Proc("java", "prim", argregex="app"),
+        Proc("x", "prim", nameregex="^ora_", argregex="db"),
+    ]
+    wanted = wants_command(procs)
+    assert [bool(wanted(name)) for name in ("postgres", "java", "ora_pmon", "nora_")] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+    assert not wants_command(procs[:1])("postgres")
+
+
+def test_what_a_process_calls_itself_breaks_nothing(tmp_path: Path) -> None:
+    """Names with parentheses, blanks, line feeds and bytes that are no text; a long line."""
+    program = tmp_path / "a) S 1 (\n\udcff"
+    sleep = shutil.which("sleep")
+    assert sleep is not None
+    shutil.copy(sleep, program)
+    # exec -a: the line is what its owner says.
+    shell, pid = grandchild(
+        "bash", "-c", 'exec -a "$(head -c 60000 /dev/zero | tr "\\0" x)" "$0" 60', str(program)
+    )
+    try:
+        deadline = time.monotonic() + 5
+        found = look(pid)
+        while found is None or not found.name.startswith("a) S") or not found.command:
+            assert time.monotonic() < deadline
+            found = look(pid)
+        assert found.name == "a) S 1 (\n\udcff"
+        assert len(found.command) == COMMAND_BYTES_MAX
+        line = line_of(found)
+        assert line.isprintable()
+        assert line.startswith(f"{pid} a) S 1 (?? xxx")
+        assert line.endswith(f"(parent={shell.pid})")
+    finally:
+        os.kill(pid, 9)
+        shell.wait()
+
+
+def test_a_thread_is_no_process_and_its_name_is_not_that_of_its_process() -> None:
+    code = (
+        "import threading,ctypes,time\n"
+        "def run():\n ctypes.CDLL(None).prctl(15, b'other-name', 0, 0, 0); time.sleep(60)\n"
+        "[threading.Thread(target=run, daemon=True).start() for _ in range(8)]\n"
+        "print(1, flush=True); time.sleep(60)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    try:
+        assert child.stdout is not None
+        child.stdout.readline()
+        seen = scan()
+        assert [each.pid for each in seen if each.pid == child.pid] == [child.pid]
+        assert "other-name" not in {each.name for each in seen}
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_processes_that_come_and_go_during_a_look_break_nothing() -> None:
+    shell = subprocess.Popen(["/bin/sh", "-c", "while :; do /bin/true; done"])
+    try:
+        for _ in range(50):
+            assert shell.pid in {each.pid for each in scan()}
+        assert look(shell.pid) is not None
+    finally:
+        shell.kill()
+        shell.wait()
+    assert look(shell.pid) is None
+
+
+def test_family_is_a_process_and_all_it_was_called_from() -> None:
+    processes = [Process(pid, 1, "x", "", parent) for pid, parent in ((1, 0), (5, 1), (6, 5))]
+    assert family(6, processes) == {6, 5, 1}
+    assert family(7, processes) == {7}
+    # A picture taken while pids changed hands may hold a circle.
+    assert family(8, [Process(8, 1, "x", "", 9), Process(9, 1, "x", "", 8)]) == {8, 9}

@@ -315,5 +315,5 @@ def test_s11_both_engines_mean_the_same(expression: str, name: str) -> None:
 
 def test_s11_the_processes_of_others_are_matched_in_linear_time() -> None:
     proc = Proc("p", "prim", nameregex="^(a+)+$", argregex="(x+x+)+y")
-    assert matching(proc, [Process(1, 0.0, "a" * 15 + "!", "x" * 4000)]) == []
-    assert matching(proc, [Process(1, 0.0, "a" * 15, "xxxy")]) != []
+    assert matching(proc, [Process(1, 0, "a" * 15 + "!", "x" * 4000)]) == []
+    assert matching(proc, [Process(1, 0, "a" * 15, "xxxy")]) != []
