@@ -9,9 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
-from safepy.admin.api import VERBS
+from safepy.admin.limits import limit_s
 from safepy.errors import DaemonAbsent, RequestRefused, SafekitError
 from safepy.wire.admin import MAX_REPLY_BYTES, Request, decode_reply, encode_request
 
@@ -40,23 +38,16 @@ class Client:
             DaemonAbsent: nobody listens, or it ended before it answered.
             SafekitError: what the daemon refused, in its words.
         """
-        known = VERBS[verb]
         line = encode_request(Request(verb=verb, module=module, args=args, argv=self._argv))
         with self._connect() as connection:
-            reply = decode_reply(_exchange(connection, line, known.limit_s))
+            reply = decode_reply(_exchange(connection, line, limit_s(verb)))
         if not reply.ok:
             failure = SafekitError(reply.error, reply.hint)
             failure.exit_code = reply.exit_code or 1
             raise failure
-        if known.answer is None:
-            return None
-        try:
-            return msgspec.convert(reply.data, known.answer)
-        except msgspec.ValidationError as error:
-            raise RequestRefused(
-                f"safeadmin gave an answer of another version: {error}",
-                "restart it: systemctl restart safeadmin",
-            ) from None
+        if reply.data is None or isinstance(reply.data, str | int):
+            return reply.data  # a command that only says "do it" needs no types
+        return _typed(verb, reply.data)
 
     def _connect(self) -> socket.socket:
         """A connection, after waiting for the daemon if need be (reference 13.10)."""
@@ -97,6 +88,22 @@ class Client:
             connection.close()
             raise
         return connection
+
+
+def _typed(verb: str, data: object) -> Any:
+    """The answer as the table of verbs says. Raises RequestRefused if it is another one."""
+    import msgspec
+
+    from safepy.admin.api import VERBS
+
+    known = VERBS[verb]
+    try:
+        return None if known.answer is None else msgspec.convert(data, known.answer)
+    except msgspec.ValidationError as error:
+        raise RequestRefused(
+            f"safeadmin gave an answer of another version: {error}",
+            "restart it: systemctl restart safeadmin",
+        ) from None
 
 
 def _exchange(connection: socket.socket, line: bytes, limit_s: float) -> bytes:

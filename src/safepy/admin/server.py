@@ -20,7 +20,8 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from safepy.admin.api import Manager, perform, prepare
+from safepy.admin.api import perform, prepare
+from safepy.admin.manager import Manager
 from safepy.errors import LocalFault, RequestRefused, SafekitError
 from safepy.wire.admin import (
     MAX_REQUEST_BYTES,

@@ -8,8 +8,10 @@ import time
 import click
 
 from safepy.admin.values import ClusterInfo, ClusterModule
-from safepy.cli.context import Group, app, confirm, not_yet, notes, paths, yes_option
+from safepy.cli.consent import confirm
+from safepy.cli.context import Group, app, notes, paths, yes_option
 from safepy.cli.output import iso, moment, output_option, structured, table
+from safepy.cli.unsupported import FORMS, not_yet, refused
 from safepy.errors import ConfigError
 
 #: A cluster.xml is a page of text.
@@ -21,34 +23,40 @@ def cluster() -> None:
     """Nodes, lans and key of the cluster."""
 
 
-@cluster.command("config")
+@cluster.command("config", example="safekit cluster config /root/cluster.xml")
 @click.argument("file", required=False)
 @click.argument("lock", required=False)
-def config_(file: str | None, lock: str | None) -> None:
+@output_option
+def config_(file: str | None, lock: str | None, form: str) -> None:
     """Apply FILE (a cluster.xml) on this node; without FILE, apply the active one again."""
     here = app()
     here.for_the_node()
     if lock or file in ("lock", "unlock"):
-        not_yet(f"cluster config {lock or file}")
+        not_yet(f"cluster config {lock or file}", FORMS["cluster config lock"])
     if file is None:
-        notes(here.call("cluster.config", content=None, source="the active cluster.xml"))
-        return
-    notes(here.call("cluster.config", content=_document(file), source=os.path.abspath(file)))
+        told = here.call("cluster.config", content=None, source="the active cluster.xml")
+    else:
+        content = _document(file)
+        told = here.call("cluster.config", content=content, source=os.path.abspath(file))
+    notes(told, form)
 
 
-@cluster.command()
+@cluster.command(example="safekit cluster confcheck /root/cluster.xml")
 @click.argument("file")
-def confcheck(file: str) -> None:
+@output_option
+def confcheck(file: str, form: str) -> None:
     """Check FILE without applying it."""
     here = app()
     here.for_the_node()
-    notes(here.call("cluster.confcheck", content=_document(file), source=os.path.abspath(file)))
-    click.echo("the cluster configuration is correct")
+    content = _document(file)
+    notes(here.call("cluster.confcheck", content=content, source=os.path.abspath(file)), form)
+    if form == "text":
+        click.echo("the cluster configuration is correct")
 
 
 def _document(path: str) -> bytes:
     if path.endswith(".zip"):
-        not_yet("a .zip with configuration and keys")
+        not_yet("cluster config FILE.zip", FORMS["cluster config FILE.zip"])
     try:
         with open(path, "rb") as file:
             content = file.read(_FILE_BYTES_MAX + 1)
@@ -59,24 +67,28 @@ def _document(path: str) -> bytes:
     return content
 
 
-@cluster.command()
+@cluster.command(example="safekit cluster genkey")
 @click.option("--force", is_flag=True, help="Replace the key that is there.")
 @yes_option
-def genkey(force: bool, yes: bool) -> None:
+@output_option
+def genkey(force: bool, yes: bool, form: str) -> None:
     """Make the cluster key and print its fingerprint."""
     here = app()
     here.for_the_node()
     if force:
-        confirm("Every node of the cluster will need the new key.", yes)
+        confirm("Every node of the cluster will need the new key", yes)
     fingerprint = here.call("cluster.genkey", force=force)
-    click.echo(fingerprint)
+    if form != "text":
+        structured({"fingerprint": fingerprint, "file": os.fspath(paths().cluster_key)}, form)
+    else:
+        click.echo(fingerprint)
     click.echo(
         f"copy {paths().cluster_key} to the same place on the other node (root, mode 0600)",
         err=True,
     )
 
 
-@cluster.command()
+@cluster.command(example="safekit cluster confinfo")
 @output_option
 def confinfo(form: str) -> None:
     """Signature, date and key fingerprint of this node's cluster configuration."""
@@ -105,17 +117,17 @@ def confinfo(form: str) -> None:
     click.echo(f"Key fingerprint: {info.fingerprint or 'none (safekit cluster genkey)'}")
 
 
-@cluster.command()
+@cluster.command(example="safekit cluster deconfig --yes")
 @yes_option
 def deconfig(yes: bool) -> None:
     """Remove the cluster configuration and the key from this node."""
     here = app()
     here.for_the_node()
-    confirm("The cluster configuration and the cluster key of this node are removed.", yes)
+    confirm("The cluster configuration and the cluster key of this node are removed", yes)
     here.call("cluster.deconfig")
 
 
-@cluster.command()
+@cluster.command(example="safekit cluster state")
 @output_option
 def state(form: str) -> None:
     """Modules of every node that is known."""
@@ -145,17 +157,8 @@ def state(form: str) -> None:
         click.echo(line)
 
 
-@cluster.command()
-def delkey() -> None:
-    """(not supported yet: a cluster without a key cannot work; see genkey --force)"""
-    not_yet("cluster delkey")
-
-
-@cluster.command()
-@click.argument("addresses", nargs=-1)
-def create(addresses: tuple[str, ...]) -> None:
-    """(not supported yet)"""
-    not_yet("cluster create")
+for _form in ("delkey", "create"):
+    cluster.add_command(refused(f"cluster {_form}"))
 
 
 COMMANDS: list[click.Command] = [cluster]

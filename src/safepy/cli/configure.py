@@ -6,9 +6,13 @@ import os
 
 import click
 
-from safepy.admin.values import ConfigurationInfo, ModuleInfo, Ports, Signature, check_path
-from safepy.cli.context import Command, Group, app, confirm, not_yet, notes, yes_option
+from safepy.admin.names import check_path
+from safepy.admin.values import ConfigurationInfo, ModuleInfo, Ports, Signature
+from safepy.cli.consent import confirm, consent
+from safepy.cli.context import Command, Group, app, notes, yes_option
 from safepy.cli.output import iso, moment, output_option, structured, table
+from safepy.cli.unsupported import refused
+from safepy.errors import RequestRefused
 
 
 @click.group(cls=Group)
@@ -16,11 +20,12 @@ def module() -> None:
     """Install, list and package modules."""
 
 
-@module.command()
+@module.command(example="safekit module install -m AM mirror.safe")
 @click.option("-M", "module_id", type=click.IntRange(1, 999), help="Impose the module's id.")
 @click.option("-r", "replace", is_flag=True, help="Install over a module of that name.")
 @click.argument("source", required=False, default="", metavar="[FILE-OR-FOLDER]")
-def install(module_id: int | None, replace: bool, source: str) -> None:
+@output_option
+def install(module_id: int | None, replace: bool, source: str, form: str) -> None:
     """Install a .safe file or an unpacked folder under the name AM.
 
     A name that is no path is searched below SAFE/Application_Modules; without any, AM.safe is.
@@ -31,19 +36,23 @@ def install(module_id: int | None, replace: bool, source: str) -> None:
     given = here.call(
         "module.install", here.module, source=source, module_id=module_id, replace=replace
     )
+    if form != "text":
+        structured({"module": here.module, "id": given}, form)
+        return
     click.echo(f"module {here.module} is installed with id {given}")
 
 
-@module.command()
+@module.command(example="safekit module uninstall -m AM")
 @yes_option
 def uninstall(yes: bool) -> None:
     """Deconfigure the module and remove it; a backup is kept, its data is not touched."""
     here = app()
-    confirm(f"Module {here.module} and its configuration are removed.", yes)
+    consent("uninstall", yes)
+    confirm(f"Module {here.module} and its configuration are removed", yes)
     here.call("module.uninstall", here.module)
 
 
-@module.command()
+@module.command(example="safekit module package -m AM /root/AM.safe")
 @click.argument("target", metavar="/ABS/NEW.safe")
 def package(target: str) -> None:
     """Make a .safe file from the installed module."""
@@ -57,7 +66,7 @@ def _installed() -> list[ModuleInfo]:
     return rows
 
 
-@module.command("list")
+@module.command("list", example="safekit module list")
 @output_option
 def list_(form: str) -> None:
     """Names of the installed modules."""
@@ -69,7 +78,7 @@ def list_(form: str) -> None:
         click.echo(row.module)
 
 
-@module.command()
+@module.command(example="safekit module listid")
 @output_option
 def listid(form: str) -> None:
     """Names and ids of the installed modules."""
@@ -95,12 +104,14 @@ def _module_object(row: ModuleInfo) -> dict[str, object]:
     }
 
 
-@module.command()
+@module.command(example="safekit module getports -m AM")
+@click.option("-i", "module_id", type=click.IntRange(1, 999), help="Of the module with this id.")
 @output_option
-def getports(form: str) -> None:
+def getports(module_id: int | None, form: str) -> None:
     """Ports that must be open between the nodes."""
     here = app()
-    ports: Ports = here.call("ports", here.module)
+    name = here.module if module_id is None else _named(module_id)
+    ports: Ports = here.call("ports", name)
     rows = [
         ("safeadmin", "port UDP", ports.safeadmin),
         ("webconsole", "port TCP", ports.webconsole),
@@ -118,34 +129,37 @@ def getports(form: str) -> None:
         click.echo(f"{name}\n{text} {number}")
 
 
-@module.command()
-def genkey() -> None:
-    """(not supported yet: module keys come from the cluster key)"""
-    not_yet("module genkey")
+def _named(module_id: int) -> str:
+    """The module with this id. Raises RequestRefused."""
+    for row in _installed():
+        if row.id == module_id:
+            return row.module
+    raise RequestRefused(f"no module has the id {module_id}", "safekit module listid")
 
 
-@module.command()
-def delkey() -> None:
-    """(not supported yet: module keys come from the cluster key)"""
-    not_yet("module delkey")
+for _form in ("genkey", "delkey"):
+    module.add_command(refused(f"module {_form}"))
 
 
-@click.command(cls=Command)
-def config() -> None:
+@click.command(cls=Command, example="safekit config -m AM")
+@output_option
+def config(form: str) -> None:
     """Check SAFE/modules/AM and make it the active configuration."""
     here = app()
-    notes(here.call("config", here.module))
+    notes(here.call("config", here.module), form)
 
 
-@click.command(cls=Command)
-def confcheck() -> None:
+@click.command(cls=Command, example="safekit confcheck -m AM")
+@output_option
+def confcheck(form: str) -> None:
     """Check SAFE/modules/AM without applying it."""
     here = app()
-    notes(here.call("confcheck", here.module))
-    click.echo("the configuration is correct")
+    notes(here.call("confcheck", here.module), form)
+    if form == "text":
+        click.echo("the configuration is correct")
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, example="safekit confinfo -m AM")
 @output_option
 def confinfo(form: str) -> None:
     """Signature and date of the active and of the edited configuration."""
@@ -171,12 +185,13 @@ def _signature_object(one: Signature | None) -> dict[str, object] | None:
     return {"signature": one.signature, "date": iso(one.date), "date_unix_s": int(one.date)}
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, example="safekit deconfig -m AM")
 @yes_option
 def deconfig(yes: bool) -> None:
     """Remove the active configuration; the module stays installed, its data is not touched."""
     here = app()
-    confirm(f"The active configuration of {here.module} is removed.", yes)
+    consent("deconfig", yes)
+    confirm(f"The active configuration of {here.module} is removed", yes)
     here.call("deconfig", here.module)
 
 

@@ -1,25 +1,25 @@
 """What every command of `safekit` shares: `-m` anywhere, the folders, the daemon, confirmation.
 
-Nothing here or in the command files imports aiohttp, lxml, psutil or asyncio: a command must
-answer within 150 ms (dependencies 4.1).
+Nothing here imports what a plain command can do without, and nothing in the command files
+imports aiohttp, lxml, psutil or asyncio at its head: a command must answer within 150 ms
+(dependencies 4.1). A test holds the list.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from click.shell_completion import CompletionItem
 
-from safepy.admin.client import WAIT_S, Client
-from safepy.admin.values import check_name
+from safepy.admin.names import check_name
 from safepy.config.paths import ModulePaths, Paths
 from safepy.errors import RequestRefused
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,16 +29,16 @@ def paths() -> Paths:
     return Paths.from_environment(os.environ)
 
 
-@dataclass
 class App:
     """One run of the command. `named` is what `-m` said, empty when it was not given.
 
     `quiet_code` replaces the exit code of an error where 1 and 2 mean something else.
     """
 
-    argv: tuple[str, ...] = ()
-    named: str = ""
-    quiet_code: int | None = None
+    def __init__(self, argv: tuple[str, ...] = ()) -> None:
+        self.argv = argv
+        self.named = ""
+        self.quiet_code: int | None = None
 
     def name_module(self, name: str) -> None:
         check_name(name)
@@ -79,6 +79,8 @@ class App:
 
     def call(self, verb: str, module: str = "", **args: Any) -> Any:
         """Ask the daemon; the answer's type is in `admin.api.VERBS`."""
+        from safepy.admin.client import WAIT_S, Client
+
         wait = os.environ.get("SAFEKIT_WAIT_S", "")
         wait_s = float(wait) if re.fullmatch(r"\d{1,4}(\.\d+)?", wait) else WAIT_S
         client = Client(str(paths().control_socket), self.argv, wait_s)
@@ -102,6 +104,8 @@ def _complete_module(
     _ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Names of installed modules, from the folder: completion must not wait for a daemon."""
+    from click.shell_completion import CompletionItem
+
     try:
         names = sorted(entry.name for entry in paths().modules.iterdir())
     except OSError:
@@ -126,11 +130,19 @@ def _module_option() -> click.Option:
 
 
 class Command(click.Command):
-    """A command that takes `-m AM` among its arguments, wherever it stands."""
+    """A command that takes `-m AM` among its arguments, wherever it stands.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    `example` is one line as it is typed; its help ends with it.
+    """
+
+    def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.example = example
         self.params.append(_module_option())
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write_paragraph()
+        formatter.write(f"Example: {self.example}\n")
 
 
 class Group(click.Group):
@@ -161,20 +173,12 @@ def yes_option(function: F) -> F:
     return click.option("--yes", is_flag=True, help="Do not ask.")(function)
 
 
-def confirm(what: str, yes: bool) -> None:
-    """Ask a person at a terminal; scripts are taken at their word."""
-    if yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+def notes(lines: list[str], form: str) -> None:
+    """Remarks of the daemon that are no errors: beside the data, or as the answer itself."""
+    if form != "text":
+        from safepy.cli.output import structured
+
+        structured({"notes": lines}, form)
         return
-    if not click.confirm(f"{what} Continue?", err=True):
-        raise click.Abort
-
-
-def notes(lines: list[str]) -> None:
-    """Remarks of the daemon that are no errors, beside the data."""
     for line in lines:
         click.echo(f"note: {line}", err=True)
-
-
-def not_yet(what: str) -> NoReturn:
-    """A command of SafeKit that this version has not: refused by name, never ignored."""
-    raise RequestRefused(f"{what} is not supported yet", "docs/operations.md lists what is")

@@ -19,7 +19,7 @@ _POLL_S = 10.0
 _TELL_EVERY_S = 10.0
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, example="safekit rfsverify -m AM")
 @click.option(
     "--mend",
     type=click.Choice(["prim", "second"]),
@@ -94,7 +94,7 @@ def _summary(state: VerifyState) -> str:
     return text + (f", {state.mended} mended" if state.mended else "")
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, example="safekit rfsdiff -m AM")
 @output_option
 def rfsdiff(form: str) -> None:
     """Tell what a resynchronisation would transfer if the other node came now."""

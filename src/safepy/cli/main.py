@@ -1,8 +1,8 @@
 """The command `safekit`: its subcommands, its exit codes, and one clear line for any error.
 
-Exit codes: 0 success; 1 refused or failed; 2 wrong usage; 130 interrupted; `state -q` ends
-with 0 to 4 for the state and 10 when there is none to tell; `checkloop` and `incloop` end
-with 1 when the limit is reached.
+Exit codes: 0 success; 1 refused or failed; 2 wrong usage; 3 data would be lost, and nobody
+agreed to it (`cli.consent`); 130 interrupted; `state -q` ends with 0 to 4 for the state and 10
+when there is none to tell; `checkloop` and `incloop` end with 1 when the limit is reached.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from safepy import __version__
-from safepy.cli import cluster, configure, control, inspect, logs, rfssync, status, unsupported
-from safepy.cli.context import App, Group, not_yet
+from safepy.cli.context import App, Group
+from safepy.cli.output import output_option
+from safepy.cli.table import WHERE, load
 from safepy.errors import SafekitError
 
 _INTERRUPTED = 130
@@ -24,7 +25,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Root(Group):
-    """Turns every way to fail into one line on standard error and an exit code."""
+    """Loads one command only, and turns every way to fail into one line and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(WHERE)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return load(cmd_name)
 
     def main(
         self,
@@ -38,8 +45,14 @@ class Root(Group):
         words = tuple(sys.argv[1:] if args is None else args)
         here = App(argv=words)
         extra.setdefault("obj", here)
+        code: Any
         try:
-            code = super().main(list(words), prog_name or "safekit", complete_var, False, **extra)
+            if words[:1] == ("-r",):
+                from safepy.cli.special import run
+
+                run(words[1:])
+            name = prog_name or "safekit"
+            code = super().main(list(words), name, complete_var, False, **extra)
         except BrokenPipeError:
             _silence_output()
             code = 1
@@ -97,7 +110,10 @@ def _silence_output() -> None:
 
 def _refuse_option(_ctx: click.Context, param: click.Parameter, value: object) -> None:
     if value:
-        not_yet(f"safekit {param.opts[0]}")
+        from safepy.cli.unsupported import OPTIONS, not_yet
+
+        flag = param.opts[0]
+        not_yet(f"safekit {flag}", OPTIONS[flag])
 
 
 def _unsupported(flag: str, **attributes: Any) -> Callable[[F], F]:
@@ -118,24 +134,31 @@ def _unsupported(flag: str, **attributes: Any) -> Callable[[F], F]:
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.option("-p", "environment", is_flag=True, help="Print the environment and end.")
+@output_option
+@click.option(
+    "-r",
+    "special",
+    is_flag=True,
+    help="Run a program of SAFEBIN: safekit -r NAME [ARGUMENTS]; stands first.",
+)
 @_unsupported("-H", metavar="HOSTS")
 @_unsupported("-E", metavar="AM")
 @_unsupported("-G", is_flag=True)
-@_unsupported("-r", metavar="COMMAND")
 @click.version_option(__version__, prog_name="safekit")
 @click.pass_context
-def safekit(ctx: click.Context, environment: bool) -> None:
+def safekit(ctx: click.Context, environment: bool, form: str, special: bool) -> None:
     """High availability of an application on two Linux servers."""
+    if special:
+        raise click.UsageError("-r stands first: safekit -r NAME [ARGUMENTS]")
     if environment:
-        status.print_environment()
+        from safepy.cli.special import print_environment
+
+        print_environment(form)
         ctx.exit(0)
+    if form != "text":
+        raise click.UsageError("-o belongs behind the command")
     if ctx.invoked_subcommand is None:
         raise click.exceptions.NoArgsIsHelpError(ctx)
-
-
-for _part in (control, status, inspect, configure, cluster, logs, rfssync, unsupported):
-    for _command in _part.COMMANDS:
-        safekit.add_command(_command)
 
 
 def main() -> NoReturn:

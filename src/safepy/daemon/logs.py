@@ -63,6 +63,10 @@ class Voice:
                 _SYSTEM_LEVELS.get(level, logging.INFO), "%s | %s | %s", self._module, origin, text
             )
 
+    def clear(self) -> None:
+        """Forget all lines of the module's own log."""
+        self._log.clear()
+
     def flush(self) -> None:
         self._log.flush()
 

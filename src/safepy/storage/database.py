@@ -1,9 +1,10 @@
 """A small SQLite file with a writer thread of its own.
 
 Logs and resources are written from the daemon's loop, and a slow disk must not silence the
-heartbeats: `submit` only queues. The queue is bounded (protocol S26): what does not fit is
-dropped and counted. A disk that refuses to write costs log lines, never the service; so does a file
-that is damaged: it is put aside, and a new one is begun.
+heartbeats: `submit` only queues. The queue is bounded (protocol S26): when it is full the oldest
+entry goes, and is counted. A disk that refuses to write costs log lines, never the service; so does
+a file that is damaged: it is put aside, and a new one is begun. What was lost is told with the
+first write that succeeds again.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import time
 from collections.abc import Callable, Iterator
 
 Job = Callable[[sqlite3.Connection], None]
+#: Writes down how many entries were lost, and why.
+TellLoss = Callable[[sqlite3.Connection, int, str], None]
 
 _QUEUE_MAX = 10_000
 _BATCH_MAX = 500
@@ -30,9 +33,20 @@ log = logging.getLogger(__name__)
 class Database:
     """Writes jobs in the order they were submitted, many to a commit when they come fast."""
 
-    def __init__(self, path: str, schema: str) -> None:
+    def __init__(
+        self,
+        path: str,
+        schema: str,
+        tell_loss: TellLoss | None = None,
+        failed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`tell_loss` and `failed` (a batch was not written) are called in the writer's thread."""
         self.path = path
         self.dropped = 0
+        self._told = 0
+        self._reason = ""
+        self._tell_loss = tell_loss
+        self._failed = failed
         self._schema = schema
         self._jobs: queue.Queue[Job | threading.Event | None] = queue.Queue(_QUEUE_MAX)
         self._complained_at = -_COMPLAIN_EVERY_S
@@ -58,10 +72,21 @@ class Database:
         self._thread.join(timeout_s)
 
     def _put(self, entry: Job | threading.Event) -> None:
-        try:
-            self._jobs.put_nowait(entry)
-        except queue.Full:
+        while True:
+            try:
+                return self._jobs.put_nowait(entry)
+            except queue.Full:
+                self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        """The newest lines say how a flood ended; an old one makes room."""
+        with contextlib.suppress(queue.Empty):
+            oldest = self._jobs.get_nowait()
+            if isinstance(oldest, threading.Event):
+                oldest.set()  # whatever was before it is written or dropped
+                return
             self.dropped += 1
+            self._reason = "they came faster than the disk took them"
 
     def _work(self) -> None:
         connection: sqlite3.Connection | None = None
@@ -73,8 +98,11 @@ class Database:
                 with connection:
                     for job in batch:
                         job(connection)
+                    told = self._tell(connection)
+                self._told = told
             except (sqlite3.Error, OSError) as error:
                 self._complain(error, len(batch))
+                self._failed()
                 connection = self._give_up(connection)
                 if _is_damage(error):
                     self._put_aside()
@@ -83,6 +111,13 @@ class Database:
             if last:
                 self._give_up(connection)
                 return
+
+    def _tell(self, connection: sqlite3.Connection) -> int:
+        """Tell what was lost since it was told last; how much that makes in all."""
+        dropped = self.dropped
+        if self._tell_loss is not None and dropped > self._told:
+            self._tell_loss(connection, dropped - self._told, self._reason)
+        return dropped
 
     def _take(self) -> tuple[list[Job], list[threading.Event], bool]:
         """What is queued now: jobs, who waits for their end, and whether it was the last."""
@@ -134,6 +169,7 @@ class Database:
 
     def _complain(self, error: Exception, lost: int) -> None:
         self.dropped += lost
+        self._reason = str(error)
         now = time.monotonic()
         if now - self._complained_at >= _COMPLAIN_EVERY_S:
             self._complained_at = now

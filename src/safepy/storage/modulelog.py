@@ -1,6 +1,7 @@
 """The module log and the node's command log (reference 15.1, 15.2, 15.6), in SQLite.
 
-The daemon writes; the CLI reads the file by itself, also when the daemon is down.
+The daemon writes; the CLI reads the file by itself, also when the daemon is down. Of each, the
+newest 100,000 lines are kept, those of the last 30 days, and 64 MiB (`storage.retention`).
 """
 
 from __future__ import annotations
@@ -13,10 +14,8 @@ from datetime import datetime
 
 from safepy.model import Level
 from safepy.storage.database import Database, reading
+from safepy.storage.retention import Retention, clean_up
 
-#: Lines kept; older ones go, a thousand at a time.
-LINES_MAX = 100_000
-_PURGE_EVERY = 1_000
 _TEXT_CHARACTERS_MAX = 4_000
 
 #: What `safekit log` shows without `-A` (reference 15.2).
@@ -59,27 +58,66 @@ class Line:
         return f"| {stamp(self.time_s)} | {self.origin} | {self.level} | {self.text}"
 
 
-class ModuleLog:
-    """The log of one module, for writing."""
+@dataclass(frozen=True, slots=True)
+class CommandLine:
+    """One line of the command log. `mark` is START, END (then `text` is the exit code) or I."""
 
-    def __init__(self, path: str, lines_max: int = LINES_MAX) -> None:
-        self._database = Database(path, _SCHEMA)
-        self._lines_max = lines_max
+    time_s: float
+    origin: str
+    module: str
+    pid: int
+    mark: str
+    text: str
 
-    def write(self, origin: str, level: Level, text: str) -> None:
-        """Append a line with the present time; never blocks, never fails."""
-        row = (time.time(), _one_line(origin), str(level), _one_line(text))
-        lines_max = self._lines_max
+    def __str__(self) -> str:
+        head = f"| {stamp(self.time_s)} | {self.origin} | {self.module} | {self.pid}"
+        return f"{head} | {self.mark} | {self.text}"
 
-        def job(connection: sqlite3.Connection) -> None:
-            cursor = connection.execute(
-                "INSERT INTO log (time, origin, level, message) VALUES (?, ?, ?, ?)", row
-            )
-            number = cursor.lastrowid or 0
-            if number % min(_PURGE_EVERY, lines_max) == 0:
-                connection.execute("DELETE FROM log WHERE id <= ?", (number - lines_max,))
 
-        self._database.submit(job)
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which lines are wanted. `levels` None: all. `since_s` and `until_s` are Unix seconds;
+    `text` is looked for in origin and message, ASCII letters in capitals or not."""
+
+    levels: Iterable[str] | None = None
+    since_s: float | None = None
+    until_s: float | None = None
+    text: str = ""
+
+    def condition(self, columns: str) -> tuple[str, list[object]]:
+        """As SQL, with its values; the text is looked for in `columns`."""
+        parts, values = ["1"], list[object]()
+        if self.levels is not None:
+            chosen = [str(level) for level in self.levels]
+            parts.append(f"level IN ({','.join('?' * len(chosen))})")
+            values += chosen
+        if self.since_s is not None:
+            parts.append("time >= ?")
+            values.append(self.since_s)
+        if self.until_s is not None:
+            parts.append("time <= ?")
+            values.append(self.until_s)
+        if self.text:
+            parts.append(f"instr(lower({columns}), ?)")
+            values.append(self.text.encode("utf-8", "replace").decode().lower())
+        return " AND ".join(parts), values
+
+
+NORMAL = Filter(NORMAL_LEVELS)
+ALL = Filter()
+
+
+class _Log:
+    """A bounded table of lines that is only appended to."""
+
+    TABLE = ""
+    SCHEMA = ""
+    COLUMNS = ""
+
+    def __init__(self, path: str, keep: Retention | None = None) -> None:
+        self._keep = keep or Retention()
+        self._written = 0
+        self._database = Database(path, self.SCHEMA, self._tell_loss)
 
     def flush(self, timeout_s: float = 5.0) -> bool:
         """Wait until everything written before can be read; False if it took too long."""
@@ -88,12 +126,50 @@ class ModuleLog:
     def close(self) -> None:
         self._database.close()
 
+    def clear(self) -> None:
+        """Forget all lines (`safekit clean log`)."""
+        self._database.submit(lambda connection: self._clear(connection))
 
-class CommandLog:
+    def _clear(self, connection: sqlite3.Connection) -> None:
+        connection.execute(f"DELETE FROM {self.TABLE}")
+
+    def _append(self, row: tuple[object, ...]) -> None:
+        self._database.submit(lambda connection: self._insert(connection, row))
+
+    def _insert(self, connection: sqlite3.Connection, row: tuple[object, ...]) -> None:
+        marks = ",".join("?" * len(row))
+        connection.execute(f"INSERT INTO {self.TABLE} ({self.COLUMNS}) VALUES ({marks})", row)
+        if self._written % self._keep.every == 0:
+            clean_up(connection, self.TABLE, self._keep, time.time())
+        self._written += 1
+
+    def _tell_loss(self, connection: sqlite3.Connection, count: int, reason: str) -> None:
+        raise NotImplementedError
+
+
+class ModuleLog(_Log):
+    """The log of one module, for writing."""
+
+    TABLE = "log"
+    SCHEMA = _SCHEMA
+    COLUMNS = "time, origin, level, message"
+
+    def write(self, origin: str, level: Level, text: str) -> None:
+        """Append a line with the present time; never blocks, never fails."""
+        self._append((time.time(), _one_line(origin), str(level), _one_line(text)))
+
+    def _tell_loss(self, connection: sqlite3.Connection, count: int, reason: str) -> None:
+        text = f"{count} lines of this log were lost: {reason}"
+        row = (time.time(), "safeadmin", str(Level.CRITICAL), _one_line(text))
+        self._insert(connection, row)
+
+
+class CommandLog(_Log):
     """The node's log of commands that change something (reference 15.6)."""
 
-    def __init__(self, path: str) -> None:
-        self._database = Database(path, _COMMAND_SCHEMA)
+    TABLE = "commands"
+    SCHEMA = _COMMAND_SCHEMA
+    COLUMNS = "time, type, module, pid, mark, message"
 
     def start(self, module: str, pid: int, arguments: str) -> None:
         self._write("safekit", module, pid, "START", arguments)
@@ -105,61 +181,45 @@ class CommandLog:
         """An informative line of the daemon itself (level I, pid 0)."""
         self._write(origin, "", 0, "I", text)
 
-    def close(self) -> None:
-        self._database.close()
-
     def _write(self, origin: str, module: str, pid: int, mark: str, text: str) -> None:
-        row = (time.time(), origin, module, pid, mark, _one_line(text))
+        self._append((time.time(), origin, module, pid, mark, _one_line(text)))
 
-        def job(connection: sqlite3.Connection) -> None:
-            cursor = connection.execute(
-                "INSERT INTO commands (time, type, module, pid, mark, message)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                row,
-            )
-            number = cursor.lastrowid or 0
-            if number % _PURGE_EVERY == 0:
-                connection.execute("DELETE FROM commands WHERE id <= ?", (number - LINES_MAX,))
-
-        self._database.submit(job)
+    def _tell_loss(self, connection: sqlite3.Connection, count: int, reason: str) -> None:
+        text = f"{count} lines of this log were lost: {reason}"
+        self._insert(connection, (time.time(), "safeadmin", "", 0, "I", _one_line(text)))
 
 
-def read(
-    path: str, count: int = 300, levels: Iterable[str] | None = NORMAL_LEVELS, after: int = 0
-) -> list[Line]:
-    """The last `count` lines of these levels (None: of all), oldest first, only those with a
-    number above `after` (to follow: give the number of the last line seen).
+def read(path: str, count: int = 300, wanted: Filter = NORMAL, after: int = 0) -> list[Line]:
+    """The last `count` lines that are `wanted`, oldest first, only those with a number above
+    `after` (to follow: give the number of the last line seen).
 
     Raises sqlite3.Error if the file is no such log.
     """
-    chosen = None if levels is None else [str(level) for level in levels]
-    where, values = "id > ?", [after]
+    condition, values = wanted.condition("origin || ' ' || message")
     with reading(path) as connection:
         if connection is None:
             return []
-        if chosen is not None:
-            where += f" AND level IN ({','.join('?' * len(chosen))})"
         rows = connection.execute(
-            f"SELECT id, time, origin, level, message FROM log WHERE {where}"
+            f"SELECT id, time, origin, level, message FROM log WHERE id > ? AND {condition}"
             " ORDER BY id DESC LIMIT ?",
-            [*values, *(chosen or ()), count],
+            [after, *values, count],
         ).fetchall()
     return [Line(*row) for row in reversed(rows)]
 
 
-def read_commands(path: str, count: int = 300) -> list[str]:
-    """The last `count` lines of the command log, oldest first, as text (reference 15.6)."""
+def read_commands(path: str, count: int = 300, wanted: Filter = ALL) -> list[CommandLine]:
+    """The last `count` lines of the command log that are wanted (levels do not count), oldest
+    first (reference 15.6). Raises sqlite3.Error."""
+    condition, values = wanted.condition("module || ' ' || message")
     with reading(path) as connection:
         if connection is None:
             return []
         rows = connection.execute(
-            "SELECT time, type, module, pid, mark, message FROM commands ORDER BY id DESC LIMIT ?",
-            (count,),
+            f"SELECT time, type, module, pid, mark, message FROM commands WHERE {condition}"
+            " ORDER BY id DESC LIMIT ?",
+            [*values, count],
         ).fetchall()
-    return [
-        f"| {stamp(time_s)} | {origin} | {module} | {pid} | {mark} | {text}"
-        for time_s, origin, module, pid, mark, text in reversed(rows)
-    ]
+    return [CommandLine(*row) for row in reversed(rows)]
 
 
 def stamp(time_s: float) -> str:

@@ -59,6 +59,7 @@ class FakeManager:
         self.reached = False
         self.verified: list[dict[str, Any]] = []
         self.verify_problem = ""
+        self.costs: dict[str, str] = {}
         self.estimated: dict[str, Any] = {
             "mode": "zones",
             "reason": "every change since then is marked",
@@ -173,6 +174,9 @@ class FakeManager:
         self._note("boot", module, on)
         return "on"
 
+    async def checker(self, module: str, on: bool, who: str) -> None:
+        self._note("checker", module, on, who)
+
     async def errd(self, module: str, on: bool, who: str) -> None:
         self._note("errd", module, on, who)
 
@@ -184,6 +188,13 @@ class FakeManager:
     async def loop(self, module: str, change: str, identity: str) -> dict[str, Any]:
         self._note("loop", module, change, identity)
         return {"count": 3, "limit": 3, "reached": self.reached}
+
+    async def cost(self, module: str, action: str) -> str:
+        self._note("cost", module, action)
+        return self.costs.get(action, "")
+
+    async def clean(self, module: str, what: str, who: str) -> None:
+        self._note("clean", module, what, who)
 
     async def print_line(self, module: str, level: Level, text: str, origin: str) -> None:
         self._note("print", module, level, text, origin)

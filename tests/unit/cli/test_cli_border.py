@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from fake_manager import FakeManager
 
-from safepy.cli.main import safekit
+from safepy.cli.table import WHERE
 
 HEAVY = ("aiohttp", "lxml", "asyncio", "asyncio_dgram", "psutil", "cryptography", "yaml", "sqlite3")
 
@@ -46,7 +46,8 @@ def one_line(stderr: str) -> bool:
         (["cluster", "config", "lock"], 1, "not supported yet"),
         (["cluster", "delkey"], 1, "not supported yet"),
         (["-H", "*", "state"], 1, "safekit -H is not supported yet"),
-        (["-r", "processtree", "list"], 1, "safekit -r is not supported yet"),
+        (["-r", "none-such", "list"], 1, "safekit -r none-such is not supported"),
+        (["-m", "demo", "-r"], 2, "-r stands first"),
         (["-G"], 1, "safekit -G is not supported yet"),
         (["set", "-m", "demo", "-r", "a.b", "-v", "x", "-n", "-l"], 2, "exclude each other"),
     ],
@@ -64,14 +65,10 @@ def test_a_mistake_is_one_clear_line(
 @pytest.mark.parametrize(
     "name",
     [
-        "update",
         "webserver",
         "webservercfg",
         "safeagent",
         "notification",
-        "checker",
-        "kill",
-        "clean",
         "uninstall",
         "dump",
         "snapshot",
@@ -165,7 +162,7 @@ def test_completion_names_the_installed_modules(process: Any) -> None:
 
 def test_random_words_never_show_a_stack_trace(run: Any, daemon: FakeManager) -> None:
     """Every combination is a success or one line, whatever is typed."""
-    names = [name for name in safekit.commands if name not in ("waitstop", "waitstate", "log")]
+    names = [name for name in WHERE if name not in ("waitstop", "waitstate", "log")]
     words = [
         *names, "list", "config", "on", "off", "status", "-m", "demo", "-m", "demo", "-v", "-o",
         "json", "-r", "x.y", "-i", "-A", "-s", "3", "", "-", "--", "\udcff", "\0", "💥", "-lq",

@@ -36,7 +36,7 @@ ASKED: list[tuple[list[str], tuple[Any, ...]]] = [
     (["second", "fullsync"], ("action", "demo", "second", "root", "", True)),
     (["primforce"], ("action", "demo", "primforce", "root", "", False)),
     (
-        ["secondforce", "-d", "2026-01-02T03:04:05Z"],
+        ["secondforce", "--yes", "-d", "2026-01-02T03:04:05Z"],
         ("action", "demo", "secondforce", "root", "", False, 1_767_323_045.0),
     ),
     (["rfssync"], ("snapshot", "demo")),
@@ -46,11 +46,13 @@ ASKED: list[tuple[list[str], tuple[Any, ...]]] = [
         ("rfssync", "demo", "external", "prim", "b1", True, "root"),
     ),
     (
-        ["rfssync", "-d", "second", "b1"],
+        ["rfssync", "-d", "second", "b1", "--yes"],
         ("rfssync", "demo", "external", "second", "b1", False, "root"),
     ),
     (["failover", "on"], ("failover", "demo", True, "root")),
     (["failover", "off"], ("failover", "demo", False, "root")),
+    (["checker", "on"], ("checker", "demo", True, "root")),
+    (["checker", "off"], ("checker", "demo", False, "root")),
     (["errd", "on"], ("errd", "demo", True, "root")),
     (["errd", "off"], ("errd", "demo", False, "root")),
     (["boot", "on"], ("boot", "demo", True)),
@@ -283,7 +285,7 @@ def test_waitstart_fails_with_the_remedy_when_the_module_waits(
 def test_waitstart_of_a_stopped_module_ends(
     run: Any, daemon: FakeManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("safepy.cli.control._STOP_GRACE_S", 0.2)
+    monkeypatch.setattr("safepy.cli.waiting._STOP_GRACE_S", 0.2)
     daemon.states["demo"] = [STOPPED]
     done = run("waitstart", "-m", "demo")
     assert done.exit_code == 1 and "module demo is stopped (stopped by root)" in done.stderr
@@ -297,8 +299,7 @@ def test_waitstop_and_waitstate(run: Any, daemon: FakeManager) -> None:
     late = run("waitstate", "SECOND", "-m", "demo", "-t", "0.3")
     assert late.exit_code == 1
     assert "module demo is STOP NotReady after 0.3 seconds" in late.stderr
-    farm = run("waitstate", "UP", "-m", "demo")
-    assert farm.exit_code == 1 and "not supported yet" in farm.stderr
+    assert run("waitstate", "FARM", "-m", "demo").exit_code == 2
 
 
 def test_loops_limit_is_an_exit_code(run: Any, daemon: FakeManager) -> None:

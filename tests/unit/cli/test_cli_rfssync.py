@@ -10,7 +10,7 @@ import click
 import pytest
 from fake_manager import READY, FakeManager
 
-from safepy.cli.rfssync import parse_date
+from safepy.cli.dates import parse_date
 from safepy.model import SyncPolicy
 
 
@@ -80,9 +80,11 @@ def test_half_a_wish_is_refused(run: Any, daemon: FakeManager, words: list[str])
     assert not daemon.asked
 
 
-def test_secondforce_warns_and_needs_a_date_that_was(run: Any, daemon: FakeManager) -> None:
+def test_secondforce_wants_consent_and_a_date_that_was(run: Any, daemon: FakeManager) -> None:
     done = run("secondforce", "-d", "2026-01-02", "-m", "demo")
-    assert done.exit_code == 0 and "taken as equal" in done.stderr
+    assert done.exit_code == 3 and "taken as equal" in done.stderr
+    assert "type: safekit secondforce -d 2026-01-02 -m demo --yes" in done.stderr
+    assert run("secondforce", "-d", "2026-01-02", "-m", "demo", "--yes").exit_code == 0
     assert run("secondforce", "-m", "demo").exit_code == 2
     refused = run("secondforce", "-d", "2999-01-01", "-m", "demo")
     assert refused.exit_code == 2 and "in the future" in refused.stderr

@@ -126,7 +126,8 @@ class Daemon:
 
     def lines(self, levels: Sequence[str] | None = None) -> list[str]:
         path = str(self.var / "modules" / MODULE / "log.db")
-        return [f"{line.origin} {line.text}" for line in modulelog.read(path, 1000, levels)]
+        wanted = modulelog.Filter(levels)
+        return [f"{line.origin} {line.text}" for line in modulelog.read(path, 1000, wanted)]
 
     def kill(self) -> None:
         assert self.process is not None

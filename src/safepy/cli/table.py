@@ -1,0 +1,71 @@
+"""Which file of this package holds which command, so that only that one is loaded.
+
+A command that is added gets its line here; a test compares the table with the files.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+#: Name of the command -> module of this package, in whose COMMANDS it stands.
+WHERE: dict[str, str] = {
+    "boot": "switches",
+    "checkloop": "switches",
+    "clean": "control",
+    "cluster": "cluster",
+    "cmdlog": "logs",
+    "confcheck": "configure",
+    "config": "configure",
+    "confinfo": "configure",
+    "deconfig": "configure",
+    "errd": "switches",
+    "failover": "switches",
+    "forcestop": "control",
+    "get": "resources",
+    "incloop": "switches",
+    "level": "status",
+    "log": "logs",
+    "logsave": "logs",
+    "logview": "logs",
+    "module": "configure",
+    "prim": "control",
+    "primforce": "control",
+    "printe": "printing",
+    "printi": "printing",
+    "printw": "printing",
+    "record": "status",
+    "resetloop": "switches",
+    "resource": "resources",
+    "restart": "control",
+    "rfsdiff": "inspect",
+    "rfssync": "rfssync",
+    "rfsverify": "inspect",
+    "second": "control",
+    "secondforce": "rfssync",
+    "set": "resources",
+    "shutdown": "control",
+    "start": "control",
+    "state": "status",
+    "stop": "control",
+    "stopstart": "control",
+    "swap": "control",
+    "waitstart": "waiting",
+    "waitstate": "waiting",
+    "waitstop": "waiting",
+}
+
+
+def load(name: str) -> click.Command | None:
+    """The command of that name, or None."""
+    from safepy.cli.unsupported import REASONS, refused
+
+    if name in REASONS:
+        return refused(name)
+    where = WHERE.get(name)
+    if where is None:
+        return None
+    part = import_module(f"safepy.cli.{where}")
+    commands: list[click.Command] = part.COMMANDS
+    return next(command for command in commands if command.name == name)
