@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from addresschecks import AddressChecks
 from markchecks import MarkChecks
 
 from safepy.core.reunion import ancestors
@@ -31,7 +32,7 @@ class Broken(AssertionError):
     """A promise was broken."""
 
 
-class Checks(MarkChecks):
+class Checks(MarkChecks, AddressChecks):
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         #: number -> stable. Every one of them must be on whoever leads next.
@@ -46,6 +47,7 @@ class Checks(MarkChecks):
         self.newest_gen = ""
         self.acknowledged_count = 0
         self.splits = 0
+        self.odd_since: dict[str, float] = {}
 
     def fail(self, text: str) -> None:
         raise Broken(f"{text}\n{self.cluster.tail(120)}")
@@ -100,6 +102,9 @@ class Checks(MarkChecks):
             self.i2_serves_only_good_data(node)
             if node.disk.record.forced:
                 self._diverge({n for n in self.owed if n not in node.disk.tree})
+                if self.cluster.other(node).disk.record.peer_behind:
+                    # Two nodes may lead from here on, by an operator's word.
+                    self.split_possible = True
             self.p1_p2_what_was_acknowledged_is_here(node)
             self.p4_never_stale_by_itself(node)
         self.i3_one_permission_for_one_period(node, before, after)
@@ -109,6 +114,7 @@ class Checks(MarkChecks):
         if cluster.isolated and not self.split_possible:
             self._isolation_begins()
         self.p3_single_lineage()
+        self.addresses()
 
     def asks_witness(self, node: Node) -> None:
         self.i20_asks_after_a_whole_start_window(node)
@@ -169,7 +175,7 @@ class Checks(MarkChecks):
             self.fail(f"{node.name} acknowledged {write.number} before it was flushed (I1)")
 
     def i2_serves_only_good_data(self, node: Node) -> None:
-        if node.disk.record.disk is not Disk.UPTODATE:
+        if node.params.has_rfs and node.disk.record.disk is not Disk.UPTODATE:
             self.fail(f"{node.name} serves while {node.disk.record.disk} (I2)")
 
     def i3_one_permission_for_one_period(
@@ -222,7 +228,7 @@ class Checks(MarkChecks):
     def i18_covered_while_the_application_may_run(self, node: Node) -> None:
         """I18: the bare directory is never within the reach of an application that may run."""
         state = node.state
-        if state is None or node.covered:
+        if state is None or node.covered or not state.params.has_rfs:
             return
         if state.state is not State.STOP and (state.ran or state.phase is not Phase.STOPPING):
             self.fail(f"{node.name}: the application may run over the bare directory (I18)")

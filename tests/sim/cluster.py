@@ -49,6 +49,7 @@ class Cluster:
         assert isinstance(arbitration, Arbitration)
         #: At most one node can go on alone (P3).
         self.sound = arbitration.sound
+        self.has_rfs = bool(params.get("has_rfs", True))
         self.numbers = 0
         self.resources: list[tuple[float, str, str]] = []
         self.beats: list[tuple[str, c.SendBeat]] | deque[tuple[str, c.SendBeat]] | None = None
@@ -214,7 +215,9 @@ class Cluster:
 
     @property
     def quiet(self) -> bool:
-        """In sync over a live stream, with nothing under way."""
+        """In sync over a live stream, with nothing under way; without files always."""
+        if not self.has_rfs:
+            return True
         return self.stream_lives and not any(
             node.worker is None or node.worker.pending or node.worker.received
             for node in self.nodes.values()

@@ -1,4 +1,4 @@
-"""Random bad days. `python tests/sim/swarm.py [first seed] [how many]` runs them by the hour.
+"""Random bad days; `scripts/swarm --minutes N` lives them by the hour.
 
 Act one: faults, with the safety checks after every event. Act two: the faults stop, an operator
 starts what is stopped, and within a bounded time the pair must be PRIM and SECOND.
@@ -6,22 +6,20 @@ starts what is stopped, and within a bounded time the pair must be PRIM and SECO
 
 from __future__ import annotations
 
-import sys
-import time
 from collections import Counter, deque
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
+from dataclasses import dataclass, field, replace
 
 from cluster import NAMES, TIMEOUT_S, Cluster
+from covering import Covered, watched
 from node import Node
+from recovery import recovers
 
 from safepy.core import events as e
 from safepy.core.arbitration import Arbiter, Arbitration
-from safepy.model import Disk, State
+from safepy.core.state import Link, Phase
+from safepy.model import Disk
 
 ACT_ONE_S = 40.0
-RECOVERY_S = 60.0
 
 
 def arbitration_of(seed: int) -> Arbitration:
@@ -51,7 +49,7 @@ class Day:
         self.seed = seed
         lanes = ("default", "flow") if seed % 2 else ("default",)
         arbitration = arbitration_of(seed)
-        self.cluster = Cluster(seed, lanes=lanes, arbitration=arbitration)
+        self.cluster = Cluster(seed, lanes=lanes, arbitration=arbitration, has_vip=True)
         self.rng = self.cluster.rng
         #: A third of the days may isolate the nodes totally: both may lead then (E5, E6). With a
         #: sound arbiter every day may: one of them at most goes on.
@@ -67,44 +65,14 @@ class Day:
         while cluster.clock.now < end:
             cluster.run(self.rng.choice((0.01, 0.05, 0.3, 1.0, 3.0, 6.0)))
             self._fault()
-        self._heal()
-        assert cluster.until(self._settled, RECOVERY_S), (
-            f"seed {self.seed}: no pair {RECOVERY_S} s after the faults ended\n{cluster.tail(150)}"
-        )
-        cluster.write_every_s = 0.0
-        cluster.run(2.0)
-        assert cluster.until(lambda: self._settled() and cluster.quiet, RECOVERY_S), (
-            f"seed {self.seed}: the pair does not stay together\n{cluster.tail(150)}"
-        )
-        cluster.checks.at_rest()
-
-    def _settled(self) -> bool:
-        if self.cluster.pair_ready():
-            return True
-        for name in NAMES:
-            node = self.cluster.nodes[name]
-            if node.shown is State.STOP:
-                self.cluster.act(name, "start")
-            elif self.may_split and node.state is not None and node.state.remedy == "second":
-                # Split more than once (D10): the documented wait for an operator.
-                self.cluster.act(name, "second")
-        return False
+        self._set_failover(True)
+        recovers(cluster, self.may_split, f"seed {self.seed}")
 
     def _fault(self) -> None:
         node = self.cluster.nodes[self.rng.choice(NAMES)]
         fault = self.rng.choice(FAULTS)
         if fault(self, node):
             self.happened[fault.__name__] += 1
-
-    def _heal(self) -> None:
-        self.cluster.network.heal()
-        self.cluster.arbiters.heal()
-        for node in self.cluster.nodes.values():
-            node.disk_full = node.record_fails = False
-            node.hanging.clear()
-            node.script_s, node.save_s = (0.005, 0.3), (0.001, 0.01)
-            node.awake()
-            node.power_on()
 
     # -- faults; each returns whether it happened --------------------------------------------------
 
@@ -164,7 +132,9 @@ class Day:
             return False
         self.cluster.network.cut_lanes(*NAMES)
         self.cluster.cut_stream()
-        self._later(1.0, 12.0, self._rejoin)
+        # Often until the moment at which one of the two takes the lead, or both do.
+        low_s, high_s = self.rng.choice(((1.0, 12.0), (TIMEOUT_S - 0.3, TIMEOUT_S + 1.2)))
+        self._later(low_s, high_s, self._rejoin)
         return True
 
     def _rejoin(self) -> None:
@@ -207,6 +177,54 @@ class Day:
         node.record_fails = True
         self._later(0.5, 6.0, lambda: setattr(node, "record_fails", False))
         return True
+
+    def record_write_at_the_join(self, node: Node) -> bool:
+        """The record cannot be written just when the secondary has caught up."""
+        state = node.state
+        if state is None or not state.serving or state.link is not Link.SOLO:
+            return False
+
+        def caught_up() -> bool:
+            return node.state is None or node.state.link is not Link.SOLO or not state.serving
+
+        if not self.cluster.until(caught_up, 3.0):
+            return False
+        return self.record_write(node)
+
+    def no_room(self, node: Node) -> bool:
+        """What the primary has does not fit here: only a person can help (F41)."""
+        state, worker = node.state, node.worker
+        if state is None or worker is None or state.phase is not Phase.FOLLOWING or state.synced:
+            return False
+        worker.report(e.ResyncFailed(state.follow_epoch, "no space left on device", fatal=True))
+        return True
+
+    def interface_gone(self, node: Node) -> bool:
+        """The virtual address cannot be set here: whoever takes the lead meanwhile stops."""
+        if node.interface_gone:
+            return False
+        node.interface_gone = True
+        self._later(1.0, 10.0, lambda: setattr(node, "interface_gone", False))
+        return True
+
+    def address_sticks(self, node: Node) -> bool:
+        """The virtual address cannot be removed: a stop must not wait for it."""
+        if node.address_sticks:
+            return False
+        node.address_sticks = True
+        self._later(1.0, 10.0, lambda: setattr(node, "address_sticks", False))
+        return True
+
+    def failover_off(self, node: Node) -> bool:
+        """An operator wants no take-over for a while, on both nodes."""
+        self._set_failover(False)
+        self._later(1.0, 15.0, lambda: self._set_failover(True))
+        return True
+
+    def _set_failover(self, on: bool) -> None:
+        for node in self.cluster.nodes.values():
+            node.params = replace(node.params, failover=on)
+            node.happen(e.FailoverSet(on))
 
     def replay(self, node: Node) -> bool:
         """Somebody repeats heartbeats of any age, to either node (F31)."""
@@ -272,6 +290,11 @@ FAULTS = (
     Day.disk_full,
     Day.disk_error,
     Day.record_write,
+    Day.record_write_at_the_join,
+    Day.no_room,
+    Day.failover_off,
+    Day.interface_gone,
+    Day.address_sticks,
     Day.replay,
     Day.arbiter,
     Day.slow_disk,
@@ -284,28 +307,45 @@ FAULTS = (
 )
 
 
-def main() -> None:
-    first = int(sys.argv[1]) if len(sys.argv) > 1 else 0
-    count = int(sys.argv[2]) if len(sys.argv) > 2 else 1000
-    began = time.monotonic()
-    totals: Counter[str] = Counter()
-    writes = splits = failed = 0
-    for seed in range(first, first + count):
-        day = Day(seed)
-        try:
-            day.run()
-        except AssertionError as error:
-            failed += 1
-            print(f"seed {seed}: {str(error).splitlines()[0]}")
-        totals.update(day.happened)
-        writes += day.cluster.checks.acknowledged_count
-        splits += bool(day.cluster.checks.splits)
-    print(
-        f"{count} days, {failed} broken, {writes} writes, {splits} with a split brain, "
-        f"{time.monotonic() - began:.1f} s"
-    )
-    print(", ".join(f"{name} {number}" for name, number in totals.most_common()))
+@dataclass
+class Outcome:
+    """What some days brought."""
+
+    lived: int = 0
+    broken: dict[int, str] = field(default_factory=dict)
+    happened: Counter[str] = field(default_factory=Counter)
+    writes: int = 0
+    splits: int = 0
+    covered: Covered = field(default_factory=Covered)
+
+    def add(self, other: Outcome) -> None:
+        self.lived += other.lived
+        self.broken |= other.broken
+        self.happened += other.happened
+        self.writes += other.writes
+        self.splits += other.splits
+        self.covered.add(other.covered)
+
+    def report(self) -> str:
+        faults = ", ".join(f"{name} {number}" for name, number in self.happened.most_common())
+        return (
+            f"{self.covered.report()}\n{faults}\n{self.lived} days, {len(self.broken)} broken, "
+            f"{self.writes} writes, {self.splits} with a split brain"
+        )
 
 
-if __name__ == "__main__":
-    main()
+def days(first: int, count: int) -> Outcome:
+    """Live the days of `count` seeds from `first` on."""
+    with watched() as covered:
+        outcome = Outcome(covered=covered)
+        for seed in range(first, first + count):
+            day = Day(seed)
+            try:
+                day.run()
+            except AssertionError as error:
+                outcome.broken[seed] = str(error)
+            outcome.lived += 1
+            outcome.happened.update(day.happened)
+            outcome.writes += day.cluster.checks.acknowledged_count
+            outcome.splits += bool(day.cluster.checks.splits)
+    return outcome

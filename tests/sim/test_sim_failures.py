@@ -511,3 +511,53 @@ def test_f43_alone_it_is_never_called_outdated() -> None:
     first.worker.report(e.DiskFault(first.worker.epoch, Disk.OUTDATED, "EIO"))
     cluster.run(5.0)
     assert first.disk.record.disk is Disk.UPTODATE
+
+
+def led_alone_and_gave_way(seed: int) -> tuple[Cluster, Node, Node]:
+    """n1 went on alone and slept; an operator made n2 lead without its data; n1 gives way."""
+    cluster, n1, n2 = pair(seed)
+    cluster.act("n2", "stop")
+    becomes(cluster, n2, STOP)
+    cluster.run(1.0)
+    n1.freeze()
+    cluster.run(2 * TIMEOUT_S)
+    cluster.act("n2", "start")
+    cluster.run(2 * TIMEOUT_S)
+    cluster.act("n2", "prim")
+    becomes(cluster, n2, ALONE)
+    cluster.run(2.0)
+    n1.awake()
+    becomes(cluster, n1, SECOND)
+    return cluster, n1, n2
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_was_given_up_is_kept_aside_though_the_node_dies_while_it_gives_way(seed: int) -> None:
+    """I19: that a node went on alone is told by its record, not by its memory."""
+    cluster, n1, n2 = led_alone_and_gave_way(seed)
+    step_until(cluster, lambda: n1.disk.record.disk is Disk.OUTDATED, 5.0)
+    only_here = n1.disk.tree - n2.disk.tree
+    n1.kill_daemon(0.5)
+    at_rest(cluster)
+    assert only_here and only_here <= n1.disk.kept
+
+
+def test_a_node_that_slept_while_it_started_listens_before_it_leads() -> None:
+    """What the other node said before is no word of today: it leads meanwhile."""
+    cluster, n1, n2 = pair(1)
+    cluster.act("n2", "stop")
+    becomes(cluster, n2, STOP)
+    cluster.run(1.0)
+    n1.script_s = (0.5, 0.6)
+    n1.kill_daemon(0.1)
+    becomes(cluster, n1, WAIT)
+    n1.freeze()
+    cluster.run(2 * TIMEOUT_S)
+    cluster.act("n2", "start")
+    cluster.run(2 * TIMEOUT_S)
+    cluster.act("n2", "prim")
+    becomes(cluster, n2, ALONE)
+    n1.awake()
+    cluster.until(lambda: n1.shown not in (STOP, WAIT), 30.0)
+    assert n1.shown == SECOND, cluster.tail()
+    at_rest(cluster)

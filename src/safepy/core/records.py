@@ -114,8 +114,11 @@ def confirm(record: Record) -> Record:
 
 
 def is_unconfirmed_claim(record: Record) -> bool:
-    """The node ended while it asked: nothing was acknowledged under the claimed generation."""
-    asking = record.active is Active.PRIMARY and not record.peer_behind
+    """The node ended while it asked: nothing was acknowledged under the claimed generation.
+
+    `modified` tells it from a node that went on alone and gave way later (`outdated` clears
+    `peer_behind` as well): what that one acknowledged is found again by its generation (I19)."""
+    asking = record.active is Active.PRIMARY and not record.peer_behind and not record.modified
     return asking and record.solo_role == "P" and record.base != ""
 
 

@@ -194,7 +194,8 @@ class Turn:
         return election.Situation(
             record=s.wanted,
             lost_volatile=s.lost_volatile,
-            peer=self.view,
+            # What it said before this node was asleep is no word of today.
+            peer=self.view if self.heard_at >= s.links.observing_since else None,
             absent=self.peer_lost,
             listened=self.listened,
             wish=wish,
