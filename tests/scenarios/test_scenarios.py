@@ -41,6 +41,7 @@ def _cluster(options: dict[str, str]) -> Cluster:
         params["syncdelta_s"] = float(options["syncdelta"])
     for switch in ("syncat", "callbacks"):
         params[switch] = options.get(switch) == "on"
+    params["has_vip"] = options.get("vip") == "on"
     lanes = ("default", "flow") if options.get("lanes") == "2" else ("default",)
     cluster = Cluster(0, lanes=lanes, write_every_s=0.5, **params)
     for node in cluster.nodes.values():
