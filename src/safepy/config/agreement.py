@@ -8,6 +8,8 @@ from dataclasses import replace
 import msgspec
 
 from safepy.config.schema import Errd, ModuleConfig, Rfs, SplitbrainCheck
+from safepy.core.failover.rules import Origin, RuleSet
+from safepy.core.failover.wording import printed_rules
 
 _LOCAL = Rfs(replicated=())
 
@@ -18,7 +20,8 @@ def digest(config: ModuleConfig) -> str:
     Left out is what only says how this node does its own work: when it starts at boot, and how
     much a reintegration may load it, waits and tells. Nothing of it changes what is replicated,
     who leads or when, so a slower node may have other figures. Checks and `<errd>` look at this
-    node and may be changed while the module runs; only the witnesses say who may serve alone.
+    node and may be changed while the module runs, and with them the rules that they generate; only
+    the witnesses say who may serve alone.
     """
     rfs = config.rfs
     if rfs is not None:
@@ -31,15 +34,21 @@ def digest(config: ModuleConfig) -> str:
             checktime_s=_LOCAL.checktime_s,
             checkintv_s=_LOCAL.checkintv_s,
         )
+    written = RuleSet(
+        tuple(rule for rule in config.rules.rules if rule.origin is not Origin.GENERATED)
+    )
     checks = tuple(each for each in config.checks if isinstance(each, SplitbrainCheck))
     shared = replace(
         config,
         rfs=rfs,
         errd=Errd(),
         checks=checks,
+        rules=RuleSet(),
         boot="",
         boot_delay_s=0.0,
         digest="",
         automatic_reboot=False,
     )
-    return hashlib.sha256(msgspec.json.encode(shared)).hexdigest()[:16]
+    # Rules as text: encoded as values, `&&` and `||` would look alike.
+    encoded = msgspec.json.encode((shared, printed_rules(written)))
+    return hashlib.sha256(encoded).hexdigest()[:16]
