@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from safepy.admin.values import LoopState, ModuleInfo, WatchedProcess
+from safepy.admin.values import LoopState, ModuleInfo
 from safepy.cli.context import Command, Group, app, identity_option
 from safepy.cli.output import output_option, structured, table
 from safepy.cli.unsupported import refused
 from safepy.errors import RequestRefused
 
 
-def _switch(verb: str, on: bool, text: str) -> click.Command:
+def switch(verb: str, on: bool, text: str) -> click.Command:
     word = "on" if on else "off"
 
     @click.command(word, cls=Command, help=text, example=f"safekit {verb} {word} -m AM")
@@ -27,8 +27,8 @@ def failover() -> None:
     """Automatic take-over."""
 
 
-failover.add_command(_switch("failover", True, "This node takes over when the primary is lost."))
-failover.add_command(_switch("failover", False, "This node does not take over by itself."))
+failover.add_command(switch("failover", True, "This node takes over when the primary is lost."))
+failover.add_command(switch("failover", False, "This node does not take over by itself."))
 
 
 @click.group(cls=Group)
@@ -36,8 +36,8 @@ def boot() -> None:
     """Start of modules when the machine starts."""
 
 
-boot.add_command(_switch("boot", True, "Start the module at boot."))
-boot.add_command(_switch("boot", False, "Do not start the module at boot."))
+boot.add_command(switch("boot", True, "Start the module at boot."))
+boot.add_command(switch("boot", False, "Do not start the module at boot."))
 for _form in ("webon", "weboff", "webstatus", "snmpon", "snmpoff", "snmpstatus"):
     boot.add_command(refused(f"boot {_form}"))
 
@@ -64,44 +64,8 @@ def checker() -> None:
     """The checks of the module: tcp, ping, custom and so on."""
 
 
-checker.add_command(_switch("checker", True, "Test what the module depends on."))
-checker.add_command(_switch("checker", False, "Test nothing, for maintenance."))
-
-
-@click.group(cls=Group)
-def errd() -> None:
-    """The process checker."""
-
-
-errd.add_command(_switch("errd", True, "Watch the processes of the application."))
-errd.add_command(_switch("errd", False, "Do not watch them, for maintenance."))
-
-
-@errd.command("list", example="safekit errd list -m AM")
-@output_option
-def errd_list(form: str) -> None:
-    """Show the watched processes."""
-    here = app()
-    rows: list[WatchedProcess] = here.call("errd.list", here.module)
-    if form != "text":
-        import msgspec
-
-        structured({"processes": msgspec.to_builtins(rows)}, form)
-        return
-    cells = [("NAME", "CLASS", "ACTION", "ATLEAST", "RUNNING", "WATCHED")]
-    cells += [
-        (
-            row.name,
-            row.checker_class,
-            row.action,
-            str(row.atleast),
-            str(row.running),
-            "yes" if row.enabled else "no",
-        )
-        for row in rows
-    ]
-    for line in table(cells):
-        click.echo(line)
+checker.add_command(switch("checker", True, "Test what the module depends on."))
+checker.add_command(switch("checker", False, "Test nothing, for maintenance."))
 
 
 def _loop(command: str, change: str, text: str) -> click.Command:
@@ -126,7 +90,7 @@ def _loop(command: str, change: str, text: str) -> click.Command:
 COMMANDS: list[click.Command] = [
     failover,
     boot,
-    errd,
+    checker,
     _loop("incloop", "inc", "Count one more restart; fails when the limit is reached."),
     _loop("resetloop", "reset", "Forget the counted restarts."),
     _loop("checkloop", "check", "Fail when the limit of restarts is reached."),

@@ -12,6 +12,7 @@ import click
 #: Name of the command -> module of this package, in whose COMMANDS it stands.
 WHERE: dict[str, str] = {
     "boot": "switches",
+    "checker": "switches",
     "checkloop": "switches",
     "clean": "control",
     "cluster": "cluster",
@@ -20,11 +21,12 @@ WHERE: dict[str, str] = {
     "config": "configure",
     "confinfo": "configure",
     "deconfig": "configure",
-    "errd": "switches",
+    "errd": "errd",
     "failover": "switches",
     "forcestop": "control",
     "get": "resources",
     "incloop": "switches",
+    "kill": "errd",
     "level": "status",
     "log": "logs",
     "logsave": "logs",

@@ -15,6 +15,14 @@ from safepy.core.events import ActionRequested, Event, SyncDue, Tick
 from safepy.core.state import Lane as CoreLane
 from safepy.core.state import Params
 from safepy.daemon.beats import Beats
+from safepy.daemon.checking import (
+    Checking,
+    Surroundings,
+    arbitration_of,
+    door_of,
+    tested,
+    witnesses_of,
+)
 from safepy.daemon.executor import Executor, Parts
 from safepy.daemon.figures import Figures
 from safepy.daemon.logs import Voice
@@ -39,7 +47,10 @@ from safepy.wire.heartbeat import Opener, Sealer
 STARTED = "heart.started"
 NOT_STARTED = "no"
 #: Classes of resources that this run has to test anew.
-TESTED = ("heartbeat", "heartbeatlocaladdr", "proc")
+TESTED = (
+    *("heartbeat", "heartbeatlocaladdr", "proc", "tcp", "ping", "intf", "ip", "module"),
+    *("splitbrain", "disk", "node", "rule"),
+)
 
 
 class Module:
@@ -77,12 +88,15 @@ class Module:
             self.voice,
             self.post,
             self.scripts.handler,
-            lambda: True,
+            lambda: self._runtime.state.maintenance is None,
             paths.errdlist,
         )
         self.scripts.before_stop = self.errd.end_handlers
         if not self._setting("errd", True):
             self.errd.suspend(True)
+        self.trees = trees_of(paths, config)
+        self.checking = Checking(config.checks, self._surroundings())
+        self.checking.suspend(not self._setting("checker", True))
         params = self._params(cluster)
         self.beats = Beats(
             self.name,
@@ -93,7 +107,6 @@ class Module:
             self._lane_trouble,
             self._told_resources,
         )
-        self.trees = trees_of(paths, config)
         self.worker: WorkerLink | None = None
         self.figures = Figures(self.resources)
         if self.trees is not None:
@@ -112,9 +125,10 @@ class Module:
             resources=self.resources,
             beats=self.beats,
             scripts=self.scripts,
-            checker=self.errd,
+            checkers=(self.errd, self.checking),
             trees=self.trees,
             worker=self.worker,
+            witnesses=witnesses_of(config.checks, self.reporter.report),
         )
         self._executor = Executor(self.parts, self.post, self.publish)
         self._runtime = Runtime(
@@ -135,6 +149,7 @@ class Module:
                     ("executor", self._executor.run()),
                     ("heartbeats", self.beats.run()),
                     ("errd", self.errd.run()),
+                    ("checkers", self.checking.run()),
                     ("syncat", self._scheduler.run()),
                     ("checktime", self._mount_checker.run()),
                     ("heart", self._runtime.run()),
@@ -227,7 +242,7 @@ class Module:
             snapshot,
             resources=tuple(resources[name] for name in sorted(resources)),
             progress=None if self.worker is None else self.worker.progress,
-            notes=(*snapshot.notes, *self.beats.troubles.values()),
+            notes=(*snapshot.notes, *self.beats.troubles.values(), *self.checking.notes()),
             dropped=self._dropped(),
         )
 
@@ -244,11 +259,13 @@ class Module:
         """What an earlier run knew of lanes, processes and the other node is old, and what the
         configuration names no more is gone (reference 12: `init` = not tested yet)."""
         fresh = {f"proc.{proc.name}": "init" for proc in self.plan.config.errd.procs}
+        fresh |= {check.resource: "init" for check in self.plan.config.checks}
         for ends in self.plan.lanes:
             fresh |= {f"heartbeat.{ends.name}": "init", f"heartbeatlocaladdr.{ends.name}": "init"}
+        known = fresh.keys() | {rule.resource for rule in self.plan.config.rules.rules}
         for resource in self.resources.all():
             tested = resource.name.partition(".")[0] in TESTED
-            if tested and resource.name not in fresh:
+            if tested and resource.name not in known:
                 self.resources.drop(resource.name)
         for name, value in {**fresh, "state.remote": "UNKNOWN"}.items():
             self.resources.set(name, value, "heart", log=False)
@@ -258,7 +275,7 @@ class Module:
         return tuple(
             (each.name, each.value)
             for each in self.resources.all()
-            if each.name not in ("state.remote", STARTED)
+            if each.name not in ("state.remote", STARTED) and not each.name.startswith("rule.")
         )
 
     def _lane_trouble(self, text: str) -> None:
@@ -286,6 +303,13 @@ class Module:
             loop_interval_s=config.loop_interval_s,
             nicestop_s=300.0 if user is None else user.nicestoptimeout_s,
             forcestop_s=300.0 if user is None else user.forcestoptimeout_s,
+            checking=self._setting("checker", True),
+            checks=tested(config.checks),
+            rules=config.rules,
+            failover_period_s=config.failover_period_s,
+            handle_time_s=config.handle_time_s,
+            resources={each.name: each.value for each in self.resources.all()},
+            arbitration=arbitration_of(config.checks),
             errd_classes=frozenset(proc.checker_class for proc in config.errd.procs),
             syncdelta_s=0.0 if rfs is None else rfs.syncdelta_s,
             syncat=rfs is not None and bool(rfs.syncat),
@@ -298,6 +322,22 @@ class Module:
         assert self.trees is not None, "only modules with <rfs> have a worker"
         _, key = self._site.require()
         return worker_plan(self.plan, self.trees, key)
+
+    def _surroundings(self) -> Surroundings:
+        return Surroundings(
+            report=self.reporter.report,
+            say=self.voice.say,
+            on_restarted=self._depended_restarted,
+            changed=self.publish,
+            programs=self.scripts.programs(),
+            probe_port=self._site.settings.probe_port,
+            real=lambda path: door_of(self.trees, path),
+        )
+
+    def _depended_restarted(self, module: str) -> None:
+        """Of a `<module>` (reference: userconfig 15.6)."""
+        self.voice.say("modulecheck", Level.EVENT, f"Module {module} was restarted")
+        self.post(ActionRequested("stopstart", who="modulecheck", identity="modulecheck"))
 
     def _mounts_to_check(self) -> MountChecker:
         rfs = self.plan.config.rfs or Rfs(())

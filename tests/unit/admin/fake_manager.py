@@ -185,6 +185,14 @@ class FakeManager:
         row = {"name": "postgres", "checker_class": "prim", "action": "restart"}
         return [row | {"atleast": 1, "running": 7, "enabled": True}]
 
+    async def errd_class(self, module: str, checker_class: str, on: bool) -> None:
+        self._note("errd_class", module, checker_class, on)
+
+    async def kill(self, name: str, argregex: str, level: str, caller: int) -> list[dict[str, Any]]:
+        self._note("kill", name, argregex, level)
+        self.caller = caller
+        return [{"pid": 77, "name": name, "command": f"/bin/{name} \x07-x", "parent": 1}]
+
     async def loop(self, module: str, change: str, identity: str) -> dict[str, Any]:
         self._note("loop", module, change, identity)
         return {"count": 3, "limit": 3, "reached": self.reached}

@@ -16,6 +16,8 @@ ARGUMENTS: dict[str, dict[str, object]] = {
     "failover": {"on": True},
     "checker": {"on": True},
     "errd": {"on": False},
+    "errd.class": {"checker_class": "agent", "on": True},
+    "kill": {"name": "app", "level": "test"},
     "boot": {"on": True},
     "loop": {"change": "inc"},
     "cost": {"action": "prim"},
