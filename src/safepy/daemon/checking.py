@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any, assert_never
 
 from safepy.checkers.base import Tell, Test, repeat
@@ -23,9 +25,12 @@ from safepy.checkers.intf import IntfTest
 from safepy.checkers.ip import IpTest
 from safepy.checkers.module import ModuleTest
 from safepy.checkers.ping import PingTest
+from safepy.checkers.splitbrain import Witnesses
 from safepy.checkers.tcp import TcpTest
 from safepy.config import schema
 from safepy.config.schema import Check, Checks
+from safepy.core.arbitration import Arbiter, Arbitration
+from safepy.daemon.trees import Trees
 from safepy.host.tasks import Tasks
 from safepy.model import Level
 
@@ -81,6 +86,38 @@ class _Watched:
     reason: str = ""
     conflict: str = ""
     trouble: str = ""
+
+
+def tested(checks: Checks) -> tuple[tuple[str, str], ...]:
+    """For the core: the resources that belong to a class. The witnesses are asked in any state."""
+    return tuple(
+        (check.resource, check.when)
+        for check in checks
+        if not isinstance(check, schema.SplitbrainCheck)
+    )
+
+
+def arbitration_of(checks: Checks) -> Arbitration:
+    """Who must agree before this node serves alone: the witnesses of `<splitbrain>`, or nobody."""
+    asked = any(isinstance(check, schema.SplitbrainCheck) for check in checks)
+    return Arbitration((Arbiter.PING,) if asked else ())
+
+
+def witnesses_of(checks: Checks, report: Report) -> Witnesses | None:
+    """None: no `<splitbrain>`."""
+    for check in checks:
+        if isinstance(check, schema.SplitbrainCheck):
+            return Witnesses(check, report)
+    return None
+
+
+def door_of(trees: Trees | None, path: str) -> str:
+    """Where the file system of `path` is looked at: behind the mounts of a replicated directory.
+    Blocks."""
+    for tree in () if trees is None else trees.trees:
+        if PurePosixPath(path).is_relative_to(tree.directory) and os.path.ismount(tree.door):
+            return str(PurePosixPath(tree.door, PurePosixPath(path).relative_to(tree.directory)))
+    return path
 
 
 class Checking:

@@ -66,7 +66,13 @@ class VirtualAddresses(Protocol):
 
 
 class Checker(Protocol):
-    def enable(self, checker_class: str, on: bool) -> None: ...
+    def enable(self, checker_class: str, on: bool, /) -> None: ...
+
+
+class Witnesses(Protocol):
+    async def ask(self) -> None:
+        """Raises LocalFault if none of them answers."""
+        ...
 
 
 @dataclass(slots=True)
@@ -81,10 +87,12 @@ class Parts:
     resources: Resources
     beats: BeatSender
     scripts: Scripts
-    checker: Checker
+    checkers: tuple[Checker, ...]
     #: None without `<rfs>`.
     trees: Trees | None
     worker: WorkerLink | None
+    #: None without `<splitbrain>`.
+    witnesses: Witnesses | None = None
     #: None without `<vip>`.
     addresses: VirtualAddresses | None = None
 
@@ -135,15 +143,18 @@ class Executor:
                 self._begin(command, None if parts.addresses is None else parts.addresses.set())
             case commands.RemoveAddresses():
                 self._begin(command, None if parts.addresses is None else parts.addresses.remove())
+            case commands.Ping() if parts.witnesses is not None:
+                self._begin(command, parts.witnesses.ask())
             case commands.AskWitness() | commands.Fence() | commands.Ping():
-                # The configuration offers no arbiter yet, so nothing asks one.
+                # The configuration offers no other arbiter yet, so nothing asks one.
                 self._refuse(command)
             case commands.FeedWatchdog() | commands.DisarmWatchdog():
                 parts.voice.say("heart", Level.CRITICAL, NO_WATCHDOG)
             case commands.Reboot():
                 self._begin(command, reboot(command.reason))
             case commands.WatchProcesses():
-                parts.checker.enable(command.checker_class, command.on)
+                for checker in parts.checkers:
+                    checker.enable(command.checker_class, command.on)
             case commands.Announce():
                 parts.voice.say(command.origin, command.level, command.text)
             case commands.SetResource():

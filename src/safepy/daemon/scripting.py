@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from safepy.checkers.custom import Programs
 from safepy.config.paths import ModulePaths, Paths
 from safepy.config.schema import User
 from safepy.daemon.logs import Voice
@@ -39,12 +40,18 @@ class ModuleScripts:
     ) -> None:
         self._runner = runner
         self._module = module
-        self._user = user
         self._voice = voice
-        self._environment = environment(paths, module, () if user is None else user.variables)
+        self._paths = paths
+        self.renew(user)
         self._runs: set[asyncio.Task[None]] = set()
         #: Called, and waited for, before the application is stopped.
         self.before_stop: Callable[[], Awaitable[None]] = nothing
+
+    def renew(self, user: User | None) -> None:
+        """`<user>` is this from now on; a script that runs is not touched."""
+        self._user = user
+        variables = () if user is None else user.variables
+        self._environment = environment(self._paths, self._module, variables)
 
     async def run(
         self, name: str, arguments: Sequence[str], force: bool, timeout_s: float | None
@@ -126,6 +133,18 @@ class ModuleScripts:
         grave = result.timed_out or result.signal is not None
         self._voice.say("userplug", Level.CRITICAL if grave else Level.EVENT, text)
         raise ScriptError(text)
+
+    def programs(self) -> Programs:
+        """How the programs of `<custom>` are run."""
+        user = self._user or User()
+        return Programs(
+            self._runner,
+            self._module.name,
+            self._module.bin,
+            self._module.var,
+            self._environment,
+            0 if user.logging == "none" else user.userlogsize_kb * 1024,
+        )
 
     def begin(self) -> None:
         """At the start of the daemon: bound the logs that applications still write, and drop

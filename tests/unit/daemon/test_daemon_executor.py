@@ -40,7 +40,7 @@ class Stage:
             resources=stage,
             beats=stage,
             scripts=stage,
-            checker=stage,
+            checkers=(stage,),
             trees=stage,
             worker=stage,
         )
