@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safepy.config import module as folders
-from safepy.config import userconfig
+from safepy.config import errd, userconfig
 from safepy.config.check import check_against
 from safepy.config.paths import ModulePaths, Paths
 from safepy.config.schema import ModuleConfig
@@ -34,7 +34,7 @@ from safepy.storage.record import RecordFile
 from safepy.storage.resources import Resources
 
 #: Resources that are settings of an operator.
-SETTINGS = ("usersetting.errd", "usersetting.failover")
+SETTINGS = ("usersetting.errd", "usersetting.failover", "usersetting.checker")
 #: Copies of successful configurations that are kept for each module.
 LAST_CONFIGS = 3
 
@@ -81,6 +81,7 @@ def check(
         reserved=(str(site.paths.safe), str(site.paths.safevar)),
     )
     _check_directories(parsed, str(file))
+    _check_handlers(parsed, str(file), paths)
     plan = plan_module(paths, module_id, parsed.config, cluster, site.node, peer)
     _check_ports(plan, bound_port)
     anew = _starts_anew(paths, parsed.config, peer)
@@ -196,6 +197,19 @@ def _check_directories(parsed: Parsed, file: str) -> None:
         if os.path.realpath(entry.dir) != entry.dir:
             real = os.path.realpath(entry.dir)
             raise ConfigError(f"{what}: leads over a link", f"name the directory itself: {real}")
+
+
+def _check_handlers(parsed: Parsed, file: str, paths: ModulePaths) -> None:
+    """An action that is none of the known words is an executable: a misspelt one shows here."""
+    for proc in parsed.config.errd.procs:
+        found = paths.source_bin / proc.action
+        if proc.action in errd.ACTIONS or (found.is_file() and os.access(found, os.X_OK)):
+            continue
+        line = parsed.lines.get(f"proc {proc.name}", 0)
+        raise ConfigError(
+            f'{file} line {line}: <proc> attribute action="{proc.action}": found no executable '
+            f"{found}, allowed are {', '.join(errd.ACTIONS)}, an executable (absolute, or in bin)"
+        )
 
 
 def _check_ports(plan: Plan, bound_port: int | None) -> None:

@@ -135,9 +135,9 @@ def _first(error: BaseException) -> BaseException:
     return error
 
 
-def _snapshot(node: Node, name: str) -> Snapshot | None:
+def _snapshot(node: Node, name: str) -> tuple[Snapshot | None, str]:
     module = node.find(name)
-    return None if module is None else module.snapshot
+    return (None, "") if module is None else (module.snapshot, module.ready_since.mark)
 
 
 def _admin_group() -> str:

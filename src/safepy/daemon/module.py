@@ -10,8 +10,8 @@ from dataclasses import replace
 from safepy.checkers.hostview import HostView
 from safepy.checkers.mount import MountChecker
 from safepy.config.schema import Cluster, Rfs
-from safepy.core import machine, status
-from safepy.core.events import ActionRequested, Event, SyncDue, Tick
+from safepy.core import machine, restarts, status
+from safepy.core.events import ActionRequested, Event, Reconfigured, SyncDue, Tick
 from safepy.core.state import Lane as CoreLane
 from safepy.core.state import Params
 from safepy.daemon.beats import Beats
@@ -27,6 +27,8 @@ from safepy.daemon.executor import Executor, Parts
 from safepy.daemon.figures import Figures
 from safepy.daemon.logs import Voice
 from safepy.daemon.plan import Plan, trees_of, worker_plan
+from safepy.daemon.remembered import begin_resources, remembered
+from safepy.daemon.renewing import Renewable
 from safepy.daemon.reporting import Reporter
 from safepy.daemon.runtime import Runtime
 from safepy.daemon.scheduling import Scheduler
@@ -41,16 +43,14 @@ from safepy.model import Active, Level, Record, Snapshot, State
 from safepy.storage.modulelog import ModuleLog
 from safepy.storage.record import RecordFile
 from safepy.storage.resources import Resources
+from safepy.web.probe import ReadySince
 from safepy.wire.heartbeat import Opener, Sealer
 
 #: A resource: the boot id in which the module was started, or "no".
 STARTED = "heart.started"
 NOT_STARTED = "no"
-#: Classes of resources that this run has to test anew.
-TESTED = (
-    *("heartbeat", "heartbeatlocaladdr", "proc", "tcp", "ping", "intf", "ip", "module"),
-    *("splitbrain", "disk", "node", "rule"),
-)
+#: The pause that counts as sleep where no timeout of a lane says it (a light module).
+PAUSE_S = 7.5
 
 
 class Module:
@@ -67,8 +67,11 @@ class Module:
         self.version = 0
         self._clock = clock
         self._boot_id = boot_id()
+        self._session = secrets.token_hex(16)
         self._site = site
+        self._view = view
         self._changed = asyncio.Event()
+        self.ready_since = ReadySince()
         #: The host or the daemon goes down: what was started stays noted as started.
         self.going_down = False
         paths, config = plan.paths, plan.config
@@ -78,35 +81,16 @@ class Module:
         self.resources = Resources(str(paths.resource_db))
         #: What an earlier daemon noted (`boot.wanted_by`).
         self.started_before = self.resources.get(STARTED) or ""
-        self._begin_resources()
+        begin_resources(self.resources, plan)
         self.scripts = ModuleScripts(runner, site.paths, paths, config.user, self.voice)
         self.reporter = Reporter(self.resources, self.voice, self.post)
-        self.errd = Watching(
-            config.errd,
-            view,
-            self.reporter,
-            self.voice,
-            self.post,
-            self.scripts.handler,
-            lambda: self._runtime.state.maintenance is None,
-            paths.errdlist,
-        )
-        self.scripts.before_stop = self.errd.end_handlers
-        if not self._setting("errd", True):
-            self.errd.suspend(True)
         self.trees = trees_of(paths, config)
-        self.checking = Checking(config.checks, self._surroundings())
-        self.checking.suspend(not self._setting("checker", True))
+        self._errd = Renewable(self._make_errd())
+        self._checking = Renewable(self._make_checking())
         params = self._params(cluster)
-        self.beats = Beats(
-            self.name,
-            plan.lanes,
-            Sealer(key, self.name, plan.node, params.session),
-            Opener(key, self.name, plan.peer),
-            self.post,
-            self._lane_trouble,
-            self._told_resources,
-        )
+        self._sealer = Sealer(key, self.name, plan.node, self._session)
+        self._opener = Opener(key, self.name, plan.peer)
+        self._beats = Renewable(self._make_beats())
         self.worker: WorkerLink | None = None
         self.figures = Figures(self.resources)
         if self.trees is not None:
@@ -135,7 +119,7 @@ class Module:
             machine.initial(params, record, clock.boottime()),
             self._executor.perform,
             clock.boottime,
-            min(beat.timeout_s for beat in config.heartbeats) / 4,
+            self._pause_s(),
         )
         self.snapshot = self._take_snapshot()
 
@@ -147,9 +131,9 @@ class Module:
             async with asyncio.TaskGroup() as tasks:
                 for what, work in (
                     ("executor", self._executor.run()),
-                    ("heartbeats", self.beats.run()),
-                    ("errd", self.errd.run()),
-                    ("checkers", self.checking.run()),
+                    ("heartbeats", self._beats.run()),
+                    ("errd", self._errd.run()),
+                    ("checkers", self._checking.run()),
                     ("syncat", self._scheduler.run()),
                     ("checktime", self._mount_checker.run()),
                     ("heart", self._runtime.run()),
@@ -164,10 +148,99 @@ class Module:
     def post(self, event: Event) -> None:
         self._runtime.post(event)
 
+    # What a changed configuration exchanges.
+
+    @property
+    def errd(self) -> Watching:
+        return self._errd.part
+
+    @property
+    def checking(self) -> Checking:
+        return self._checking.part
+
+    @property
+    def beats(self) -> Beats:
+        return self._beats.part
+
+    def _make_errd(self) -> Watching:
+        made = Watching(
+            self.plan.config.errd,
+            self._view,
+            self.reporter,
+            self.voice,
+            self.post,
+            self.scripts.handler,
+            lambda: not self.in_maintenance,
+            self.plan.paths.errdlist,
+        )
+        self.scripts.before_stop = made.end_handlers
+        if not self._setting("errd", True):
+            made.suspend(True)
+        return made
+
+    def _make_checking(self) -> Checking:
+        made = Checking(self.plan.config.checks, self._surroundings())
+        made.suspend(not self._setting("checker", True))
+        return made
+
+    def _make_beats(self) -> Beats:
+        return Beats(
+            self.name,
+            self.plan.lanes,
+            self._sealer,
+            self._opener,
+            self.post,
+            self._lane_trouble,
+            self._told_resources,
+        )
+
+    def _pause_s(self) -> float:
+        timeouts_s = [beat.timeout_s for beat in self.plan.config.heartbeats]
+        return min(timeouts_s) / 4 if timeouts_s else PAUSE_S
+
+    async def reconfigure(self, plan: Plan, forget: tuple[str, ...] = ()) -> None:
+        """Go on with this configuration, which differs only in what may change while the module
+        runs (`config/dynamic.py`). `forget`: resources that are settings of an operator, which it
+        undoes (reference 9.6). Ends when all parts are exchanged; the core is told last, and
+        enables in the new parts what was enabled in the old ones."""
+        cluster, _ = self._site.require()
+        before, self.plan = self.plan, plan
+        for name in forget:
+            self.resources.drop(name)
+        begin_resources(self.resources, plan, keep=True)
+        self.scripts.renew(plan.config.user)
+        await self._errd.renew(self._make_errd())
+        await self._checking.renew(self._make_checking())
+        self.parts.checkers = (self.errd, self.checking)
+        self.parts.witnesses = witnesses_of(plan.config.checks, self.reporter.report)
+        if plan.lanes != before.lanes:
+            await self._beats.renew(self._make_beats())
+            self.parts.beats = self.beats
+        if self.worker is not None:
+            self.worker.tune()
+        self._runtime.pause_s = self._pause_s()
+        self.post(Reconfigured(self._params(cluster)))
+
+    @property
+    def in_maintenance(self) -> bool:
+        """Nothing may happen by itself now."""
+        found = self._runtime.state.maintenance
+        return found is not None and self._clock.boottime() < found.until
+
+    @property
+    def now_s(self) -> float:
+        """On the clock of the core."""
+        return self._clock.boottime()
+
+    async def happened(self, event: Event) -> None:
+        """As `post`; returns when the core has dealt with it."""
+        await self._runtime.happened(event)
+
     def publish(self) -> None:
         """Make the present state the one that everybody sees."""
         self._note_started()
         self.snapshot = self._take_snapshot()
+        self.ready_since.seen(self.snapshot)
         if self.snapshot.state is State.STOP:
             self.errd.end_own_classes()
         self.version += 1
@@ -209,9 +282,12 @@ class Module:
         return self.parts.record
 
     @property
-    def loop_count(self) -> int:
-        """Detections within the present interval of maxloop (reference 9.4)."""
-        return self._runtime.state.loop.count
+    def loop(self) -> tuple[int, bool]:
+        """What detectors asked for in the present interval, and whether it was too much (9.4)."""
+        state, now_s = self._runtime.state, self._clock.boottime()
+        params = state.params
+        reached = restarts.reached(state.loop, now_s, params.maxloop, params.loop_interval_s)
+        return state.loop.count, reached
 
     async def force_stop(self, limit_s: float) -> None:
         """The forced stop scripts have run, and nothing of ours is mounted. Raises LocalFault."""
@@ -255,21 +331,6 @@ class Module:
         value = self.resources.get(f"usersetting.{name}")
         return default if value is None else value == "on"
 
-    def _begin_resources(self) -> None:
-        """What an earlier run knew of lanes, processes and the other node is old, and what the
-        configuration names no more is gone (reference 12: `init` = not tested yet)."""
-        fresh = {f"proc.{proc.name}": "init" for proc in self.plan.config.errd.procs}
-        fresh |= {check.resource: "init" for check in self.plan.config.checks}
-        for ends in self.plan.lanes:
-            fresh |= {f"heartbeat.{ends.name}": "init", f"heartbeatlocaladdr.{ends.name}": "init"}
-        known = fresh.keys() | {rule.resource for rule in self.plan.config.rules.rules}
-        for resource in self.resources.all():
-            tested = resource.name.partition(".")[0] in TESTED
-            if tested and resource.name not in known:
-                self.resources.drop(resource.name)
-        for name, value in {**fresh, "state.remote": "UNKNOWN"}.items():
-            self.resources.set(name, value, "heart", log=False)
-
     def _told_resources(self) -> tuple[tuple[str, str], ...]:
         """What the other node hears: not what we know of it from itself."""
         return tuple(
@@ -287,14 +348,19 @@ class Module:
     def _params(self, cluster: Cluster) -> Params:
         config = self.plan.config
         user, rfs = config.user, config.rfs
+        known = remembered(self.resources, self._clock)
         return Params(
             module=self.name,
             node=self.plan.node,
             peer=self.plan.peer,
             cluster_id=cluster.cluster_id,
             lanes=tuple(CoreLane(b.ident, b.pulse_s, b.timeout_s) for b in config.heartbeats),
-            session=secrets.token_hex(16),
+            session=self._session,
             boot_id=self._boot_id,
+            mode=config.mode,
+            automatic_reboot=config.automatic_reboot,
+            loop=known.loop,
+            maintenance=known.maintenance,
             has_rfs=config.rfs is not None,
             has_scripts=user is not None,
             failover=self._setting("failover", config.failover),

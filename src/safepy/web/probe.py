@@ -2,13 +2,16 @@
 
 `GET /var/modules/AM/ready.txt` on port 9010 (reference 4.4). It reads the last published snapshot
 and nothing else, so it answers within milliseconds whatever the module is doing; it tells nobody
-more than yes or no (protocol S25).
+more than yes or no (protocol S25), and whether it is still the same yes: the ETag is another one when
+the module began to serve anew, which is what a module that depends on it has to know (reference:
+userconfig 15.6).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Callable, Sequence
 
 from aiohttp import web
@@ -31,13 +34,29 @@ def is_ready(snapshot: Snapshot | None) -> bool:
     )
 
 
+class ReadySince:
+    """A mark that nobody can guess, a new one for each time that a module becomes ready."""
+
+    def __init__(self) -> None:
+        self.mark = ""
+        self._ready = False
+
+    def seen(self, snapshot: Snapshot) -> None:
+        """This is published now."""
+        ready = is_ready(snapshot)
+        if ready and not self._ready:
+            self.mark = secrets.token_hex(8)
+        self._ready = ready
+
+
 class Probe:
-    """`find` gives the last published snapshot of a module, or None if it is not known here.
+    """`find` gives the last published snapshot of a module, or None if it is not known here, and
+    the mark of the time since which it has been ready.
     `addresses` is asked at each start, since the cluster may be configured meanwhile."""
 
     def __init__(
         self,
-        find: Callable[[str], Snapshot | None],
+        find: Callable[[str], tuple[Snapshot | None, str]],
         addresses: Callable[[], Sequence[str]],
         port: int,
         retry_s: float = RETRY_S,
@@ -118,6 +137,7 @@ class Probe:
 
     async def _ready(self, request: web.Request) -> web.Response:
         headers = {"Cache-Control": "no-store"}
-        if is_ready(self._find(request.match_info["module"])):
-            return web.Response(text="OK\n", headers=headers)
+        snapshot, mark = self._find(request.match_info["module"])
+        if is_ready(snapshot):
+            return web.Response(text="OK\n", headers={**headers, "ETag": f'"{mark}"'})
         return web.Response(status=404, text="NOT FOUND\n", headers=headers)

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from safepy.model import Snapshot, State, Status
-from safepy.web.probe import Probe
+from safepy.web.probe import Probe, ReadySince
 
 LIMIT_S = 10.0
 BASE = Snapshot(
@@ -46,8 +46,12 @@ class Served:
     def __init__(self) -> None:
         self.port = free_port()
         self.snapshots = {"web": BASE}
+        self.since = ReadySince()
         self.probe = Probe(
-            self.snapshots.get, lambda: ["127.0.0.1", "127.0.0.2"], self.port, retry_s=0.05
+            lambda name: (self.snapshots.get(name), self.since.mark),
+            lambda: ["127.0.0.1", "127.0.0.2"],
+            self.port,
+            retry_s=0.05,
         )
 
     async def get(self, path: str, address: str = "127.0.0.1") -> int:
@@ -71,7 +75,9 @@ async def served() -> AsyncIterator[Served]:
 
 @pytest.mark.parametrize("state", State)
 @pytest.mark.parametrize("status", Status)
-async def test_only_who_runs_the_application_is_200(served: Served, state: State, status: Status) -> None:
+async def test_only_who_runs_the_application_is_200(
+    served: Served, state: State, status: Status
+) -> None:
     served.snapshots["web"] = replace(BASE, state=state, status=status)
     ready = state in (State.PRIM, State.ALONE, State.UP) and status is Status.READY
     assert await served.get("/var/modules/web/ready.txt") == (200 if ready else 404)
@@ -111,3 +117,17 @@ async def test_a_busy_port_is_said_once_and_tried_again(caplog: pytest.LogCaptur
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
+
+
+async def test_the_mark_is_another_one_for_each_time_of_being_ready(served: Served) -> None:
+    ready = replace(BASE, state=State.ALONE, status=Status.READY)
+    marks = []
+    for snapshot in (ready, replace(ready, state=State.PRIM), BASE, ready):
+        served.snapshots["web"] = snapshot
+        served.since.seen(snapshot)
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://127.0.0.1:{served.port}/var/modules/web/ready.txt") as answer,
+        ):
+            marks.append(answer.headers.get("ETag"))
+    assert marks[0] == marks[1] and marks[2] is None and marks[3] not in (None, marks[0])
