@@ -12,7 +12,8 @@ from safepy.model import Level
 
 from . import links
 from .events import Reconfigured
-from .plans import Script
+from .failover import acting
+from .plans import Script, Watch
 from .state import Phase
 from .turn import Turn
 
@@ -34,6 +35,10 @@ def changed(t: Turn, event: Reconfigured) -> None:
         for name, value in s.told_resources
         if not name.startswith("heartbeat.") or name.partition(".")[2] in idents
     )
+    s.checking = s.params.checking
+    for watched in sorted(s.watched):
+        # The checkers are new ones; what they are about is not tested yet.
+        acting.watch(t, Watch(watched, True))
     t.announce(Level.EVENT, "The configuration has changed while the module runs")
     update(t)
 

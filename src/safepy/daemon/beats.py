@@ -62,7 +62,10 @@ class Beats:
                 tasks.create_task(lane.run(), name=f"{self._module} lane {name}")
 
     def send(self, lane: str, beat: Beat) -> None:
-        """Send what the core says, and with it this node's resources as they are now."""
+        """Send what the core says, and with it this node's resources as they are now. A lane that
+        the configuration is just taking away, or adding, is not there for a moment."""
+        if lane not in self.lanes:
+            return
         view = replace(beat.view, resources=self._resources())
         self.lanes[lane].send(self._sealer.seal(self._numbers[lane], replace(beat, view=view)))
 

@@ -9,25 +9,23 @@ from dataclasses import replace
 
 from safepy.checkers.hostview import HostView
 from safepy.checkers.mount import MountChecker
-from safepy.config.schema import Cluster, Rfs
+from safepy.config.schema import Rfs
 from safepy.core import machine, restarts, status
 from safepy.core.events import ActionRequested, Event, Reconfigured, SyncDue, Tick
-from safepy.core.state import Lane as CoreLane
 from safepy.core.state import Params
 from safepy.daemon.beats import Beats
 from safepy.daemon.checking import (
     Checking,
     Surroundings,
-    arbitration_of,
     door_of,
-    tested,
     witnesses_of,
 )
 from safepy.daemon.executor import Executor, Parts
 from safepy.daemon.figures import Figures
 from safepy.daemon.logs import Voice
+from safepy.daemon.parameters import params_of
 from safepy.daemon.plan import Plan, trees_of, worker_plan
-from safepy.daemon.remembered import begin_resources, remembered
+from safepy.daemon.remembered import begin_resources, setting
 from safepy.daemon.renewing import Renewable
 from safepy.daemon.reporting import Reporter
 from safepy.daemon.runtime import Runtime
@@ -87,7 +85,7 @@ class Module:
         self.trees = trees_of(paths, config)
         self._errd = Renewable(self._make_errd())
         self._checking = Renewable(self._make_checking())
-        params = self._params(cluster)
+        params = self._params()
         self._sealer = Sealer(key, self.name, plan.node, self._session)
         self._opener = Opener(key, self.name, plan.peer)
         self._beats = Renewable(self._make_beats())
@@ -174,13 +172,13 @@ class Module:
             self.plan.paths.errdlist,
         )
         self.scripts.before_stop = made.end_handlers
-        if not self._setting("errd", True):
+        if not setting(self.resources, "errd", True):
             made.suspend(True)
         return made
 
     def _make_checking(self) -> Checking:
         made = Checking(self.plan.config.checks, self._surroundings())
-        made.suspend(not self._setting("checker", True))
+        made.suspend(not setting(self.resources, "checker", True))
         return made
 
     def _make_beats(self) -> Beats:
@@ -203,7 +201,6 @@ class Module:
         runs (`config/dynamic.py`). `forget`: resources that are settings of an operator, which it
         undoes (reference 9.6). Ends when all parts are exchanged; the core is told last, and
         enables in the new parts what was enabled in the old ones."""
-        cluster, _ = self._site.require()
         before, self.plan = self.plan, plan
         for name in forget:
             self.resources.drop(name)
@@ -219,7 +216,7 @@ class Module:
         if self.worker is not None:
             self.worker.tune()
         self._runtime.pause_s = self._pause_s()
-        self.post(Reconfigured(self._params(cluster)))
+        self.post(Reconfigured(self._params()))
 
     @property
     def in_maintenance(self) -> bool:
@@ -326,11 +323,6 @@ class Module:
         old = self._runtime.state.links.dropped
         return (*self.beats.dropped(), *((("old or repeated", old),) if old else ()))
 
-    def _setting(self, name: str, default: bool) -> bool:
-        """A setting that an operator changed holds until the next `config` (9.6)."""
-        value = self.resources.get(f"usersetting.{name}")
-        return default if value is None else value == "on"
-
     def _told_resources(self) -> tuple[tuple[str, str], ...]:
         """What the other node hears: not what we know of it from itself."""
         return tuple(
@@ -345,43 +337,9 @@ class Module:
             self.voice.say("heart", Level.CRITICAL, text)
         self.publish()
 
-    def _params(self, cluster: Cluster) -> Params:
-        config = self.plan.config
-        user, rfs = config.user, config.rfs
-        known = remembered(self.resources, self._clock)
-        return Params(
-            module=self.name,
-            node=self.plan.node,
-            peer=self.plan.peer,
-            cluster_id=cluster.cluster_id,
-            lanes=tuple(CoreLane(b.ident, b.pulse_s, b.timeout_s) for b in config.heartbeats),
-            session=self._session,
-            boot_id=self._boot_id,
-            mode=config.mode,
-            automatic_reboot=config.automatic_reboot,
-            loop=known.loop,
-            maintenance=known.maintenance,
-            has_rfs=config.rfs is not None,
-            has_scripts=user is not None,
-            failover=self._setting("failover", config.failover),
-            defaultprim=config.defaultprim,
-            maxloop=config.maxloop,
-            loop_interval_s=config.loop_interval_s,
-            nicestop_s=300.0 if user is None else user.nicestoptimeout_s,
-            forcestop_s=300.0 if user is None else user.forcestoptimeout_s,
-            checking=self._setting("checker", True),
-            checks=tested(config.checks),
-            rules=config.rules,
-            failover_period_s=config.failover_period_s,
-            handle_time_s=config.handle_time_s,
-            resources={each.name: each.value for each in self.resources.all()},
-            arbitration=arbitration_of(config.checks),
-            errd_classes=frozenset(proc.checker_class for proc in config.errd.procs),
-            syncdelta_s=0.0 if rfs is None else rfs.syncdelta_s,
-            syncat=rfs is not None and bool(rfs.syncat),
-            callbacks=rfs is not None and rfs.callbacks,
-            config_digest=config.digest,
-            wall_offset_s=self._clock.wall() - self._clock.boottime(),
+    def _params(self) -> Params:
+        return params_of(
+            self.plan, self.cluster_id, self._session, self._boot_id, self.resources, self._clock
         )
 
     def _worker_plan(self) -> WorkerPlan:

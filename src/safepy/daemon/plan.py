@@ -53,11 +53,14 @@ def plan_module(
     paths: ModulePaths, module_id: int, config: ModuleConfig, cluster: Cluster, node: str, peer: str
 ) -> Plan:
     """Raises ConfigError for a name that cannot be resolved. Blocks for names."""
+    if config.mode == "light":
+        return Plan(paths, module_id, config, node, "", (), "", "")
+    port = config.port or heart_port(module_id)
     flow_local, flow_peer = _ends(cluster, config.flow_lan, node, peer)
     lanes = []
     for beat in config.heartbeats:
         local, remote = _ends(cluster, beat.lan, node, peer)
-        lanes.append(LaneEnds(beat.ident, local, remote, heart_port(module_id)))
+        lanes.append(LaneEnds(beat.ident, local, remote, port))
     return Plan(paths, module_id, config, node, peer, tuple(lanes), flow_local, flow_peer)
 
 

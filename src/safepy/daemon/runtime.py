@@ -44,8 +44,11 @@ class Runtime:
         self.pauses = 0
         self._perform = perform
         self._now_s = now_s
-        self._pause_s = pause_s
+        #: A gap in the loop's turning from which on this node was asleep.
+        self.pause_s = pause_s
         self._inbox: deque[Event] = deque()
+        #: Who waits for an event to be stepped, in the order of the inbox.
+        self._awaited: deque[tuple[Event, asyncio.Future[None]]] = deque()
         self._wake = asyncio.Event()
         self._seen_s = now_s()
         self._timer: asyncio.TimerHandle | None = None
@@ -58,6 +61,13 @@ class Runtime:
             return
         self._inbox.append(event)
         self._wake.set()
+
+    async def happened(self, event: Event) -> None:
+        """As `post`; returns when the event was stepped."""
+        stepped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._awaited.append((event, stepped))
+        self.post(event)
+        await stepped
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -88,6 +98,10 @@ class Runtime:
         self.state, commands = machine.step(self.state, event, now_s)
         for command in commands:
             self._perform(command, now_s)
+        if self._awaited and self._awaited[0][0] is event:
+            _, stepped = self._awaited.popleft()
+            if not stepped.done():
+                stepped.set_result(None)
         self._set_timer()
 
     def _set_timer(self) -> None:
@@ -104,12 +118,12 @@ class Runtime:
         """The separate beat of the loop that measures its gaps."""
         self._notice_pause()
         loop = asyncio.get_running_loop()
-        self._pulse = loop.call_later(self._pause_s / _PULSES_PER_PAUSE, self._beat)
+        self._pulse = loop.call_later(self.pause_s / _PULSES_PER_PAUSE, self._beat)
 
     def _notice_pause(self) -> None:
         now_s = self._now_s()
         gap_s, self._seen_s = now_s - self._seen_s, now_s
-        if gap_s <= self._pause_s:
+        if gap_s <= self.pause_s:
             return
         self.pauses += 1
         log.warning("the event loop stood still for %.1f s", gap_s)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -16,8 +15,10 @@ from safepy.errors import ScriptError
 from safepy.host.scripts import ScriptResult, ScriptRunner, log_name, script_environment
 from safepy.model import Level
 
-#: Script logs kept for each module, the newest.
+#: Script logs kept for each module: at most so many, so much in all, of which the newest stay.
 SCRIPT_LOGS_MAX = 200
+SCRIPT_LOGS_BYTES_MAX = 64 << 20
+SCRIPT_LOGS_MIN = 20
 #: Before these run, whatever might start the application again has ended. `stop_sec` is none of
 #: them: it is called when a primary gets its secondary, and the application goes on.
 ENDS_THE_APPLICATION = ("stop_prim", "stop_both", "stop_second")
@@ -122,6 +123,7 @@ class ModuleScripts:
             log_path,
             user.userlogsize_kb * 1024,
         )
+        await asyncio.to_thread(self._drop_old_logs)
         self._report(name, result)
 
     def _report(self, name: str, result: ScriptResult) -> None:
@@ -151,10 +153,12 @@ class ModuleScripts:
         the oldest ones."""
         size = (self._user or User()).userlogsize_kb * 1024
         self._runner.adopt(self._module.var, size)
-        logs = sorted(self._module.var.glob("userlog_*.ulog"))
-        for old in logs[: max(0, len(logs) - SCRIPT_LOGS_MAX)]:
-            with contextlib.suppress(OSError):
-                old.unlink()
+        self._drop_old_logs()
+
+    def _drop_old_logs(self) -> None:
+        self._runner.drop_old_logs(
+            self._module.var, SCRIPT_LOGS_MAX, SCRIPT_LOGS_BYTES_MAX, SCRIPT_LOGS_MIN
+        )
 
 
 def environment(

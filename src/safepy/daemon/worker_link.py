@@ -174,6 +174,20 @@ class WorkerLink:
             case _:
                 assert_never(command)
 
+    def tune(self) -> None:
+        """The worker that runs, if any, goes on with what may change in the configuration."""
+        setup = self._plan().setup
+        self._send(
+            messages.Tune(
+                setup.acknowledge_on,
+                setup.transfers,
+                setup.reitimeout_s,
+                setup.reidetail,
+                setup.listen,
+                setup.dial,
+            )
+        )
+
     def abandon(self) -> None:
         """The daemon gives up: nothing may be answered any more."""
         self._wanted = False

@@ -61,6 +61,9 @@ class Worker:
         if isinstance(order, messages.Exit):
             self._exit(order)
             return
+        if isinstance(order, messages.Tune):
+            self._tune(order)
+            return
         if order.epoch < self._epoch:
             return
         self._epoch = order.epoch
@@ -133,6 +136,31 @@ class Worker:
         ]
         knowledge = Knowledge(self._loop, setup, door_fds, self._log)
         self._context = Context(self._loop, setup, door_fds, self._control.report, knowledge)
+        self._listen(setup)
+        self._loop.call_later(ALIVE_INTERVAL_S, self._alive)
+        knowledge.start(lambda problem: self._done(setup.step_id, not problem, problem))
+
+    def _tune(self, order: messages.Tune) -> None:
+        """The replication may move to another network: the old port is given up for the new one,
+        and taken again should that not be there."""
+        assert self._context is not None, "Tune before Setup"
+        before = self._context.setup
+        changes = {name: getattr(order, name) for name in order.__struct_fields__}
+        setup = msgspec.structs.replace(before, **changes)
+        if (setup.listen, setup.dial) != (before.listen, before.dial):
+            try:
+                self._listen(setup)
+            except LocalFault as fault:
+                self._log("C", f"The replication stays where it was: {fault}")
+                setup = msgspec.structs.replace(setup, listen=before.listen, dial=before.dial)
+                self._listen(setup)
+        self._context.setup = setup
+
+    def _listen(self, setup: messages.Setup) -> None:
+        """The peer's worker may connect there, and nowhere else. Raises LocalFault."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
         address, port = setup.listen
         try:
             self._listener = Listener(
@@ -148,8 +176,6 @@ class Worker:
             raise LocalFault(
                 f"TCP port {port} of {address} cannot be used: {error.strerror}"
             ) from error
-        self._loop.call_later(ALIVE_INTERVAL_S, self._alive)
-        knowledge.start(lambda problem: self._done(setup.step_id, not problem, problem))
 
     def _serve(self, order: messages.Serve) -> None:
         if self._serving is not None:

@@ -52,6 +52,18 @@ class Setup(msgspec.Struct, frozen=True, tag="setup"):
         return f"Setup(module={self.module!r}, node={self.node!r}, ...)"  # never the key
 
 
+class Tune(msgspec.Struct, frozen=True, tag="tune"):
+    """What of `Setup` may change while the worker runs: for the next follower, synchronisation or
+    connection; what is under way goes on as it began."""
+
+    acknowledge_on: str
+    transfers: int
+    reitimeout_s: float
+    reidetail: bool
+    listen: tuple[str, int]
+    dial: tuple[str, int]
+
+
 class Serve(msgspec.Struct, frozen=True, tag="serve"):
     step_id: int
     epoch: int
@@ -174,6 +186,7 @@ class Exit(msgspec.Struct, frozen=True, tag="exit"):
 
 Order = (
     Setup
+    | Tune
     | Serve
     | OpenGate
     | CloseGate
