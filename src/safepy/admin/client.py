@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import sys
 import time
@@ -38,7 +39,7 @@ class Client:
             DaemonAbsent: nobody listens, or it ended before it answered.
             SafekitError: what the daemon refused, in its words.
         """
-        line = encode_request(Request(verb=verb, module=module, args=args, argv=self._argv))
+        line = encode_request(Request(verb, module, args, argv=self._argv, origin=_origin()))
         with self._connect() as connection:
             reply = decode_reply(_exchange(connection, line, limit_s(verb)))
         if not reply.ok:
@@ -88,6 +89,11 @@ class Client:
             connection.close()
             raise
         return connection
+
+
+def _origin() -> str:
+    """The address from which the session came, if sshd made it."""
+    return next(iter(os.environ.get("SSH_CLIENT", "").split()), "")
 
 
 def _typed(verb: str, data: object) -> Any:

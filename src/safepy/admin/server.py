@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import errno
 import grp
+import ipaddress
 import logging
 import os
 import pwd
@@ -143,8 +144,8 @@ class AdminServer:
         try:
             request = decode_request(line)
             who = await _name(caller, request.user)
-            verb, _ = prepare(request, who)
-            if not verb.changes:
+            verb, call = prepare(request, who)
+            if not verb.changes or (verb.routine and call.args.identity):
                 return Reply(ok=True, data=await perform(self._manager, request, who))
             return await self._change(request, who, caller)
         except SafekitError as refusal:
@@ -159,8 +160,10 @@ class AdminServer:
             )
 
     async def _change(self, request: Request, who: str, caller: Caller) -> Reply:
-        """Carry out what changes something, and write it into the node's command log."""
+        """Carry out what changes something, and write it into the node's command log: what was
+        typed, and `-u` with who did and from where (reference 15.6)."""
         argv = request.argv or [request.verb, *([request.module] if request.module else [])]
+        argv = [*argv, "-u", whence(who, request.origin)]
         number = await self._manager.record_command(request.module, caller.pid, argv)
         exit_code = 1
         try:
@@ -239,6 +242,16 @@ async def _name(caller: Caller, claimed: str) -> str:
         return (await asyncio.to_thread(pwd.getpwuid, caller.uid)).pw_name
     except KeyError:
         return f"uid {caller.uid}"
+
+
+def whence(who: str, origin: str) -> str:
+    """`root@10.0.0.7`: the address is what the client says of its own session, and only shown."""
+    if not origin or "@" in who:
+        return who
+    try:
+        return f"{who}@{ipaddress.ip_address(origin)}"
+    except ValueError:
+        return who
 
 
 async def _send(writer: asyncio.StreamWriter, reply: Reply) -> None:

@@ -3,10 +3,11 @@ errd, `safekit set`. Stored, logged if it changed, and told to the core, whose r
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from safepy.core.events import Event, ResourceChanged
-from safepy.daemon.logs import Voice
+from safepy.daemon.logs import Sparing, Voice
 from safepy.model import Level
 from safepy.storage.resources import Resources
 
@@ -35,6 +36,7 @@ class Reporter:
         self._resources = resources
         self._voice = voice
         self._post = post
+        self._sparing = Sparing()
 
     def report(self, resource: str, value: str, who: str, log: bool | None = None) -> None:
         """`resource` has this value now, `who` found out. Repeating it is cheap: a date.
@@ -45,5 +47,7 @@ class Reporter:
             return
         level = level_of(resource, value)
         if level is not None:
-            self._voice.say(who, level, sentence(resource, value, who))
+            text = self._sparing.say(resource, sentence(resource, value, who), time.monotonic())
+            if text is not None:
+                self._voice.say(who, level, text)
         self._post(ResourceChanged(resource, value, who))

@@ -152,6 +152,22 @@ class ScriptRunner:
             log_error=log_error,
         )
 
+    @staticmethod
+    def drop_old_logs(directory: Path, count_max: int, bytes_max: int, kept_min: int) -> int:
+        """Remove the oldest script logs in `directory` beyond a number and a size in all; how many.
+        The newest `kept_min` stay, and those that a process still writes."""
+        logs = sorted(directory.glob("userlog_*.ulog"), reverse=True)
+        total, dropped = 0, 0
+        for index, path in enumerate(logs):
+            with suppress(OSError):
+                total += path.lstat().st_size
+                beyond = index >= count_max or total > bytes_max
+                if index < kept_min or not beyond or path.is_symlink() or _is_held(path):
+                    continue
+                path.unlink()
+                dropped += 1
+        return dropped
+
     def adopt(self, directory: Path, max_log_bytes: int) -> int:
         """Bound the script logs in `directory` that some process still holds; how many."""
         found = 0

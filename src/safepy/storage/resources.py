@@ -235,11 +235,15 @@ def read(path: str) -> list[Resource]:
 
 def history(path: str, name: str, count: int = 100) -> list[Resource]:
     """The last assignments of one resource, newest first."""
-    with reading(path) as connection:
-        if connection is None:
-            return []
-        rows = connection.execute(
-            "SELECT name, value, who, time FROM history WHERE name = ? ORDER BY id DESC LIMIT ?",
-            (name, count),
-        )
-        return [Resource(*row) for row in rows]
+    try:
+        with reading(path) as connection:
+            if connection is None:
+                return []
+            rows = connection.execute(
+                "SELECT name, value, who, time FROM history WHERE name = ? ORDER BY id DESC"
+                " LIMIT ?",
+                (name, count),
+            )
+            return [Resource(*row) for row in rows]
+    except sqlite3.OperationalError:
+        return []  # as above

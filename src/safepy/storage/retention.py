@@ -38,7 +38,7 @@ def clean_up(connection: sqlite3.Connection, table: str, keep: Retention, now_s:
     last = max(last, aged or 0)
     if _used_bytes(connection) > keep.bytes_max:
         last = max(last, oldest + (newest - oldest) // 4)
-    last = min(last, newest - min(keep.kept_min, keep.lines_max), oldest + _PORTION)
+    last = min(last, newest - min(keep.kept_min, keep.lines_max), oldest + _PORTION - 1)
     if last >= oldest:
         connection.execute(f"DELETE FROM {table} WHERE id <= ?", (last,))
 

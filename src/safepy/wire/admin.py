@@ -22,7 +22,8 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     """One wish. `args` are checked against the verb's own type by `admin.api`.
 
     `user` names who asks, for the log; believed only from root, who may speak for others.
-    `argv` is what was typed, for the command log.
+    `argv` is what was typed, for the command log, and `origin` the address from which whoever typed
+    it came (ssh), if he did.
     """
 
     verb: str
@@ -30,6 +31,7 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     args: dict[str, Any] = {}
     user: str = ""
     argv: list[str] = []
+    origin: str = ""
 
 
 class Reply(msgspec.Struct, frozen=True, omit_defaults=True):

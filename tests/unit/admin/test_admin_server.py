@@ -15,7 +15,7 @@ from fake_manager import FakeManager, serving
 
 from safepy.admin import server as server_module
 from safepy.admin.client import Client
-from safepy.admin.server import AdminServer
+from safepy.admin.server import AdminServer, whence
 from safepy.errors import ConfigError, DaemonAbsent, LocalFault, RequestRefused, SafekitError
 from safepy.model import Snapshot
 from safepy.wire.admin import MAX_REQUEST_BYTES, decode_reply
@@ -207,21 +207,46 @@ def test_a_long_wish_does_not_block_the_others(manager: FakeManager, path: str) 
     assert done == [1]
 
 
-def test_commands_that_change_are_recorded_with_what_was_typed(
-    manager: FakeManager, path: str
+def test_commands_that_change_are_recorded_with_what_was_typed_by_whom_and_from_where(
+    manager: FakeManager, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("SSH_CLIENT", "10.0.0.7 50001 22")
     client = Client(path, ["stop", "-m", "demo", "\udcff"])
     client.call("action", "demo", action="stop")
     client.call("state", "demo")
     with pytest.raises(SafekitError):
         client.call("action", "nope", action="stop")
-    typed = ["stop", "-m", "demo", "\\udcff"]
+    typed = ["stop", "-m", "demo", "\\udcff", "-u", "root@10.0.0.7"]
     assert manager.commands == [
         ("START", "demo", typed),
         ("END", 1, 0),
         ("START", "nope", typed),
         ("END", 3, 1),
     ]
+
+
+def test_a_checker_that_sets_its_resource_fills_no_command_log(
+    manager: FakeManager, path: str
+) -> None:
+    Client(path).call("resource.set", "demo", name="custom.x", value="up", identity="checker")
+    Client(path).call("loop", "demo", change="inc", identity="checker")
+    assert not manager.commands
+    Client(path).call("resource.set", "demo", name="custom.x", value="up")
+    assert [each[0] for each in manager.commands] == ["START", "END"]
+
+
+@pytest.mark.parametrize(
+    ("who", "origin", "shown"),
+    [
+        ("root", "", "root"),
+        ("root", "10.0.0.7", "root@10.0.0.7"),
+        ("anna", "fe80::1", "anna@fe80::1"),
+        ("root", "10.0.0.7\n| forged", "root"),
+        ("admin@10.0.0.9", "10.0.0.7", "admin@10.0.0.9"),
+    ],
+)
+def test_an_address_is_shown_only_if_it_is_one(who: str, origin: str, shown: str) -> None:
+    assert whence(who, origin) == shown
 
 
 def test_a_dead_daemons_socket_is_replaced_a_living_ones_not(

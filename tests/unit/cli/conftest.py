@@ -29,6 +29,7 @@ def safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SAFEVAR", str(tmp_path / "var"))
     monkeypatch.setenv("SAFEKIT_WAIT_S", "0.1")
     monkeypatch.delenv("SAFEMODULE", raising=False)
+    monkeypatch.delenv("SSH_CLIENT", raising=False)
     (tmp_path / "var").mkdir()
     for module in ("demo", "other"):
         (tmp_path / "safe" / "modules" / module).mkdir(parents=True)

@@ -94,7 +94,7 @@ def test_a_real_process_talks_to_the_daemon(process: Any, daemon: FakeManager) -
     assert (done.returncode, done.stdout, done.stderr) == (3, "PRIM Ready\n", "")
     assert process("stop", SAFEMODULE="demo").returncode == 0
     assert daemon.asked[-1] == ("action", "demo", "stop", "root", "", False)
-    assert daemon.commands[-2] == ("START", "demo", ["stop"])
+    assert daemon.commands[-2] == ("START", "demo", ["stop", "-u", "root"])
 
 
 def test_a_bug_of_the_daemon_is_one_line(run: Any, daemon: FakeManager) -> None:
