@@ -67,7 +67,8 @@ class Call:
 @dataclass(frozen=True, slots=True)
 class Verb:
     """One row of the table. `module` is "required", "optional" (empty = all) or "none". How long a
-    client waits for the answer says `admin.limits`."""
+    client waits for the answer says `admin.limits`. `routine`: asked by a program that names itself
+    (`identity`), again and again, it is no line of the command log."""
 
     name: str
     run: Callable[[Manager, Call], Awaitable[object]]
@@ -75,6 +76,7 @@ class Verb:
     answer: Any = None
     changes: bool = True
     module: str = "required"
+    routine: bool = False
 
 
 async def _states(manager: Manager, call: Call) -> list[Snapshot]:
@@ -163,7 +165,13 @@ _TABLE = (
         list[KilledProcess],
         module="optional",
     ),
-    Verb("loop", lambda m, c: m.loop(c.module, c.args.change, c.args.identity), Loop, LoopState),
+    Verb(
+        "loop",
+        lambda m, c: m.loop(c.module, c.args.change, c.args.identity),
+        Loop,
+        LoopState,
+        routine=True,
+    ),
     Verb("boot", lambda m, c: m.boot(c.module, c.args.on), Switch),
     Verb("boot.status", _boot_status, answer=str, changes=False),
     Verb("verify", lambda m, c: m.verify(c.module, c.args.mend, c.who), Mend, int),
@@ -202,6 +210,7 @@ _TABLE = (
             c.module, c.args.name, c.args.value, c.args.identity or c.who, c.args.log
         ),
         ResourceValue,
+        routine=True,
     ),
     Verb(
         "modules",
