@@ -253,6 +253,8 @@ class Snapshot:
     notes: tuple[str, ...] = ()
     #: How many packets of the network were not believed since the daemon started, by kind.
     dropped: tuple[tuple[str, int], ...] = ()
+    #: What was decided last, oldest first: Unix seconds and a sentence each.
+    story: tuple[tuple[float, str], ...] = ()
     #: "mirror", or "light": without another node.
     mode: str = "mirror"
     #: No automatic action before this moment (Unix seconds, 0: not in maintenance), why, and who

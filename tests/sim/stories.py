@@ -1,4 +1,4 @@
-"""Stories of a pair that between them take every plan, and the rows that random days seldom take."""
+"""Stories of a pair: between them every plan, and the rows that random days seldom take."""
 
 from __future__ import annotations
 

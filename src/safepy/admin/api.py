@@ -32,10 +32,12 @@ from safepy.admin.values import (
     KilledProcess,
     Loop,
     LoopState,
+    Maintain,
     Mend,
     ModuleInfo,
     Next,
     NoArguments,
+    Planned,
     Policy,
     Ports,
     PrintLine,
@@ -50,6 +52,7 @@ from safepy.admin.values import (
     Watched,
     WatchedProcess,
 )
+from safepy.core.why import Why
 from safepy.errors import RequestRefused
 from safepy.model import Level, Snapshot
 from safepy.wire.admin import Request
@@ -145,6 +148,12 @@ _TABLE = (
     ),
     Verb("shutdown", lambda m, c: m.shutdown(c.who), module="none"),
     Verb("failover", lambda m, c: m.failover(c.module, c.args.on, c.who), Switch),
+    Verb(
+        "maintenance",
+        lambda m, c: m.maintenance(c.module, c.args.on, c.args.for_s, c.args.reason, c.who),
+        Maintain,
+    ),
+    Verb("update", lambda m, c: m.update(c.module, c.who)),
     Verb("checker", lambda m, c: m.checker(c.module, c.args.on, c.who), Switch),
     Verb("errd", lambda m, c: m.errd(c.module, c.args.on, c.who), Switch),
     Verb(
@@ -189,6 +198,8 @@ _TABLE = (
         answer=SyncEstimate,
         changes=False,
     ),
+    Verb("why", lambda m, c: m.why(c.module), answer=Why, changes=False),
+    Verb("plan", lambda m, c: m.plan(c.module, c.args.action), Planned, list[str], changes=False),
     Verb("cost", lambda m, c: m.cost(c.module, c.args.action), Costly, str, changes=False),
     Verb("clean", lambda m, c: m.clean(c.module, c.args.what, c.who), Clean),
     Verb(

@@ -15,6 +15,7 @@ from safepy.admin.values import (
     VerifyState,
     WatchedProcess,
 )
+from safepy.core.why import Why
 from safepy.model import Level, Snapshot
 
 
@@ -60,6 +61,14 @@ class Manager(Protocol):
 
     async def boot(self, module: str, on: bool | None) -> str: ...
 
+    async def maintenance(self, module: str, on: bool, for_s: float, reason: str, who: str) -> None:
+        """`safekit maintenance on|off`: nothing happens by itself on this node."""
+        ...
+
+    async def update(self, module: str, who: str) -> None:
+        """`safekit update`: addresses are looked up again, and the script `update` is called."""
+        ...
+
     async def checker(self, module: str, on: bool, who: str) -> None:
         """`safekit checker on|off`: the checks of the module are tested, or not."""
         ...
@@ -96,6 +105,14 @@ class Manager(Protocol):
 
     async def estimate(self, module: str) -> JsonObject | SyncEstimate:
         """`safekit rfsdiff`."""
+        ...
+
+    async def why(self, module: str) -> JsonObject | Why:
+        """`safekit why`."""
+        ...
+
+    async def plan(self, module: str, action: str) -> Sequence[str]:
+        """`safekit plan ACTION`: what would happen, a sentence a step."""
         ...
 
     async def cost(self, module: str, action: str) -> str:

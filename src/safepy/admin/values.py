@@ -29,6 +29,9 @@ ACTIONS = (
 )
 
 
+#: What `safekit plan` can imagine.
+PLANNED = ("start", "stop", "stopstart", "restart", "swap", "prim", "second")
+
 JsonObject = dict[str, Any]
 
 
@@ -66,11 +69,12 @@ class ConfigurationInfo:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """What must be open between the nodes (reference 13.10); `rfs` None without `<rfs>`."""
+    """What must be open between the nodes (reference 13.10); `rfs` None without `<rfs>`, `heart`
+    None of a light module."""
 
     safeadmin: int
     webconsole: int
-    heart: int
+    heart: int | None = None
     rfs: int | None = None
 
 
@@ -127,7 +131,7 @@ class ClusterModule:
 
 @dataclass(frozen=True, slots=True)
 class LoopState:
-    """The counter of maxloop; `reached` when the next restart would stop the module."""
+    """The counter of maxloop; `reached`: more was counted in the interval than it allows."""
 
     count: int
     limit: int
@@ -239,10 +243,40 @@ class Switch(Arguments, frozen=True):
     on: bool
 
 
+#: The longest maintenance: whoever forgets one shall not find it next year.
+MAINTENANCE_S_MAX = 30 * 86_400.0
+
+
+class Maintain(Arguments, frozen=True):
+    """`safekit maintenance on|off`; `for_s` and `reason` belong to on."""
+
+    on: bool
+    for_s: float = 0.0
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if self.on and not 1 <= self.for_s <= MAINTENANCE_S_MAX:
+            raise ValueError("a maintenance lasts from one second to 30 days")
+        if not self.on and (self.for_s or self.reason):
+            raise ValueError("time and reason belong to maintenance on")
+        if len(self.reason) > 200 or not (self.reason.isprintable() or not self.reason):
+            raise ValueError("a reason is one line of at most 200 characters")
+
+
 class Costly(Arguments, frozen=True):
     """A command that may lose data (`core.cost`)."""
 
     action: str
+
+
+class Planned(Arguments, frozen=True):
+    """`safekit plan`."""
+
+    action: str
+
+    def __post_init__(self) -> None:
+        if self.action not in PLANNED:
+            raise ValueError("plan takes " + ", ".join(PLANNED))
 
 
 class Clean(Arguments, frozen=True):

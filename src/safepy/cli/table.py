@@ -32,6 +32,7 @@ WHERE: dict[str, str] = {
     "logsave": "logs",
     "logview": "logs",
     "module": "configure",
+    "plan": "explain",
     "prim": "control",
     "primforce": "control",
     "printe": "printing",
@@ -56,6 +57,7 @@ WHERE: dict[str, str] = {
     "waitstart": "waiting",
     "waitstate": "waiting",
     "waitstop": "waiting",
+    "why": "explain",
 }
 
 

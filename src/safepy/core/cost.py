@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 from safepy.model import Disk, Snapshot, State
 
 _LEADING = (State.ALONE, State.PRIM)
 
 
-def cost(found: Snapshot, action: str) -> str:
+def cost(found: Snapshot, action: str, wall_now: float) -> str:
     """A sentence without its full stop; empty where nothing would be lost.
 
     `action` is prim, primforce, second, forcestop, deconfig or uninstall; anything else is free.
+    `wall_now` is Unix seconds: how much is told in time.
     """
     match action:
         case "prim" | "primforce":
-            return _of_leading(found, action)
+            return _of_leading(found, action, wall_now)
         case "second":
             return _of_following(found)
         case "forcestop":
@@ -25,7 +28,7 @@ def cost(found: Snapshot, action: str) -> str:
             return ""
 
 
-def _of_leading(found: Snapshot, action: str) -> str:
+def _of_leading(found: Snapshot, action: str, wall_now: float) -> str:
     if found.state not in (State.STOP, State.WAIT) or found.peer_state in _LEADING:
         return ""  # refused as it is
     match found.record.disk:
@@ -36,16 +39,35 @@ def _of_leading(found: Snapshot, action: str) -> str:
             )
         case Disk.OUTDATED:
             return (
-                f"{found.peer} has newer data: what it wrote since both nodes were in sync is "
-                "given up (kept aside there when it returns)"
+                f"{found.peer} has newer data: {_what_it_wrote(found, wall_now)} would be set "
+                "aside (kept there when it returns)"
             )
         case Disk.UPTODATE if _may_be_behind(found):
             return (
-                f"{found.peer} may have newer data: what it wrote after this node lost it is "
-                "given up (kept aside there when it returns)"
+                f"{found.peer} may have newer data: {_what_it_wrote(found, wall_now)} would be set "
+                "aside (kept there when it returns)"
             )
         case _:
             return ""
+
+
+def _what_it_wrote(found: Snapshot, wall_now: float) -> str:
+    """ "its last 3 minutes of writes": since the last moment at which both are known to have been
+    in sync."""
+    synced_at = found.record.synced_at
+    if not 0 < synced_at <= wall_now:
+        return "what it wrote since both nodes were in sync"
+    return f"its last {in_words(wall_now - synced_at)} of writes"
+
+
+def in_words(seconds: float) -> str:
+    """A length of time as people say it, rounded up to its largest unit."""
+    for unit, length_s in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        if seconds >= length_s:
+            count = math.ceil(seconds / length_s)
+            return f"{count} {unit}{'s' if count > 1 else ''}"
+    count = max(1, math.ceil(seconds))
+    return f"{count} second{'s' if count > 1 else ''}"
 
 
 def _may_be_behind(found: Snapshot) -> bool:

@@ -350,6 +350,9 @@ class ModuleState:
     acting: tuple[str, str] = ("", "")
     told_rules: tuple[Rule, ...] | None = None
 
+    #: The last decisions with their times, for people.
+    story: tuple[tuple[float, str], ...] = ()
+
     # What was told last, to tell only changes.
     told_view: PeerView | None = None
     told_local: str = ""

@@ -39,6 +39,7 @@ def snapshot(state: ModuleState, wall_now: float, now: float | None = None) -> S
         sync_policy=syncmode.policy_in_words(state.record.policy),
         notes=_notes(state, peer is None),
         peer_resources=() if peer is None else peer.resources,
+        story=tuple((wall_now - (now - at), text) for at, text in state.story),
         mode=state.params.mode,
         maintenance_until=maintenance_until_unix_s(state),
         maintenance_reason="" if state.maintenance is None else state.maintenance.reason,

@@ -14,6 +14,9 @@ from .plans import Plan
 from .state import FROZEN, ModuleState, Phase
 from .transitions import TABLE, Cause
 
+#: So many decisions are remembered; lines of the log that are no decisions are not among them.
+STORY_LENGTH = 16
+SHOWN_ANYHOW = ("Local state", "Remote state", "Resource ")
 #: `syncdelta` of a minute or less is no consent (reference 6.7).
 SYNCDELTA_S_MIN = 60.0
 
@@ -36,6 +39,13 @@ class Turn:
 
     def announce(self, level: Level, text: str, origin: str = "heart") -> None:
         self.out.append(Announce(level, text, origin))
+        if not text.startswith(SHOWN_ANYHOW):
+            self._remember(text)
+
+    def _remember(self, text: str) -> None:
+        """For `safekit why`: what was decided, and by which evidence."""
+        if not self.s.story or self.s.story[-1][1] != text:
+            self.s.story = (*self.s.story[1 - STORY_LENGTH :], (self.now, text))
 
     def permitted(self, evidence: str) -> None:
         """This node may serve alone, by this evidence (protocol 7), which log and state name."""
@@ -106,6 +116,7 @@ class Turn:
         self.s.phase = phase
         self.s.reason = row.reason
         self.s.since = self.now
+        self._remember(f"{row.source} -> {target}: {row.reason}")
         self.clear_block()
 
     def block(self, waiting_for: str, remedy: str) -> None:

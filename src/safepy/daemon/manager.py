@@ -16,15 +16,17 @@ import time
 from typing import Any
 
 from safepy.config import module as folders
-from safepy.core.events import ActionRequested, FailoverSet, PolicySet, SyncDue
+from safepy.core.events import ActionRequested, FailoverSet, LoopChanged, PolicySet, SyncDue
 from safepy.daemon import boot
 from safepy.daemon.clustering import Clustering
 from safepy.daemon.errding import Errding
+from safepy.daemon.explaining import Explaining
 from safepy.daemon.inspecting import Inspecting
 from safepy.daemon.installing import Installing
 from safepy.daemon.module import Module
 from safepy.daemon.node import Node, active_config
 from safepy.daemon.plan import heart_port, rfs_port
+from safepy.daemon.reconfiguring import Reconfiguring
 from safepy.daemon.repairing import Repairing
 from safepy.errors import RequestRefused
 from safepy.model import Level, Snapshot, State, SyncPolicy
@@ -42,10 +44,12 @@ _ALLOWED = {
     "second": frozenset({State.STOP, State.WAIT}),
     "secondforce": frozenset({State.STOP, State.WAIT}),
     "stop": frozenset(State),
-    "restart": frozenset({State.ALONE, State.PRIM, State.SECOND}),
+    "restart": frozenset({State.ALONE, State.PRIM, State.SECOND, State.UP}),
     "stopstart": _STARTED,
     "swap": frozenset({State.PRIM, State.SECOND}),
 }
+#: What a light module cannot do.
+_OF_A_PAIR = ("prim", "primforce", "second", "secondforce", "swap")
 #: The marks since the backup are those of the source's time alone; the target was restored.
 _EXTERNAL = {
     "prim": frozenset({State.STOP, State.ALONE}),
@@ -53,7 +57,9 @@ _EXTERNAL = {
 }
 
 
-class ModuleManager(Installing, Clustering, Inspecting, Errding, Repairing):
+class ModuleManager(
+    Installing, Reconfiguring, Clustering, Inspecting, Errding, Explaining, Repairing
+):
     """The modules of this node and what may be done with them."""
 
     def __init__(self, node: Node) -> None:
@@ -91,17 +97,22 @@ class ModuleManager(Installing, Clustering, Inspecting, Errding, Repairing):
         return show(self._node.get(module).record)
 
     async def ports(self, module: str) -> JsonObject:
-        """{safeadmin, webconsole, heart, rfs}: port numbers; rfs None without `<rfs>`."""
+        """{safeadmin, webconsole, heart, rfs}: port numbers; rfs None without `<rfs>`, heart None
+        of a light module."""
         paths = self._node.paths.module(module)
         module_id = folders.module_id(paths)
         if module_id is None:
             raise RequestRefused(f"module {module} is not installed", "safekit module list")
         cluster = self._node.site.cluster
-        replicates = not folders.is_configured(paths) or active_config(paths).rfs is not None
+        config = active_config(paths) if folders.is_configured(paths) else None
+        replicates = config is None or config.rfs is not None
+        heart: int | None = heart_port(module_id)
+        if config is not None:
+            heart = None if config.mode == "light" else config.port or heart
         return {
             "safeadmin": 4800 if cluster is None else cluster.port,
             "webconsole": self._node.site.settings.probe_port,
-            "heart": heart_port(module_id),
+            "heart": heart,
             "rfs": rfs_port(module_id) if replicates else None,
         }
 
@@ -126,6 +137,10 @@ class ModuleManager(Installing, Clustering, Inspecting, Errding, Repairing):
         if action == "forcestop":
             await self._force_stop(found, identity or who)
             return
+        if found.plan.config.mode == "light" and action in _OF_A_PAIR:
+            raise RequestRefused(
+                f"{action} is not possible: module {module} is light, it has one node"
+            )
         state = found.snapshot.state
         if state not in _ALLOWED[action]:
             raise RequestRefused(
@@ -158,6 +173,8 @@ class ModuleManager(Installing, Clustering, Inspecting, Errding, Repairing):
     async def failover(self, module: str, on: bool, who: str) -> None:
         """`safekit failover on|off`."""
         found = self._node.get(module)
+        if found.plan.config.mode == "light":
+            raise RequestRefused(f"module {module} is light: there is no failover")
         found.post(FailoverSet(on))
         await self.set_resource(module, "usersetting.failover", "on" if on else "off", who)
 
@@ -177,12 +194,13 @@ class ModuleManager(Installing, Clustering, Inspecting, Errding, Repairing):
         return self._boots(module)
 
     async def loop(self, module: str, change: str, identity: str) -> JsonObject:
-        """The counter of maxloop; as `admin.values.LoopState`. Only `check` in this version."""
+        """`safekit incloop|resetloop|checkloop`: the counter of maxloop after `change`, as
+        `admin.values.LoopState`."""
         found = self._node.get(module)
         if change != "check":
-            raise RequestRefused(f"{change}loop is not supported yet by this version")
-        count, limit = found.loop_count, found.plan.config.maxloop
-        return {"count": count, "limit": limit, "reached": count >= limit}
+            await found.happened(LoopChanged(change, identity))
+        count, reached = found.loop
+        return {"count": count, "limit": found.plan.config.maxloop, "reached": reached}
 
     # -- messages and resources -------------------------------------------------------------
 
@@ -258,7 +276,7 @@ class ModuleManager(Installing, Clustering, Inspecting, Errding, Repairing):
         return {
             "module": name,
             "id": folders.module_id(paths) or 0,
-            "mode": "mirror",
+            "mode": "mirror" if found is None else found.plan.config.mode,
             "configured": configured,
             "digest": "" if found is None else found.plan.config.digest,
             "config_date": paths.safeconf.stat().st_mtime if configured else None,

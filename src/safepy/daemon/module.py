@@ -12,7 +12,7 @@ from safepy.checkers.mount import MountChecker
 from safepy.config.schema import Rfs
 from safepy.core import machine, restarts, status
 from safepy.core.events import ActionRequested, Event, Reconfigured, SyncDue, Tick
-from safepy.core.state import Params
+from safepy.core.state import ModuleState, Params
 from safepy.daemon.beats import Beats
 from safepy.daemon.checking import (
     Checking,
@@ -277,6 +277,11 @@ class Module:
     @property
     def record(self) -> Record:
         return self.parts.record
+
+    @property
+    def state(self) -> ModuleState:
+        """All that the core knows; a value, which nobody may change."""
+        return self._runtime.state
 
     @property
     def loop(self) -> tuple[int, bool]:

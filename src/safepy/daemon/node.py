@@ -38,7 +38,7 @@ class Node:
         self.paths = paths
         self.site: Site = site.load_at_start(paths)
         self._tasks = tasks
-        self._clock = clock or SystemClock()
+        self.clock = clock or SystemClock()
         self._runner = ScriptRunner(Tasks())
         #: One look at the processes of this host serves all modules.
         self.view = HostView()
@@ -89,7 +89,7 @@ class Node:
             state=State.STOP,
             status=Status.NOT_READY,
             reason=fault.message,
-            since=self._clock.wall(),
+            since=self.clock.wall(),
             peer_state="UNKNOWN",
             peer_status="",
             waiting_for=fault.message,
@@ -210,7 +210,7 @@ class Node:
         for module in reversed(list(self)):
             if module.snapshot.state is State.STOP:
                 continue
-            module.post(ActionRequested("stop", who))
+            module.post(ActionRequested("stop" if going_down else "shutdown", who))
             if not await module.until(State.STOP, stop_limit_s(module)):
                 text = "The stop took too long and is abandoned"
                 module.voice.say("heart", Level.CRITICAL, text)
@@ -238,7 +238,7 @@ class Node:
         plan = await asyncio.to_thread(
             plan_module, paths, module_id, config, cluster, self.site.node, peer
         )
-        return Module(self.site, plan, self._runner, self._clock, self.view)
+        return Module(self.site, plan, self._runner, self.clock, self.view)
 
     async def _start_later(self, module: Module, who: str, delay_s: float) -> None:
         await asyncio.sleep(delay_s)

@@ -1,4 +1,4 @@
-"""The manager's verbs before and after something is broken: `cost` and `clean`."""
+"""The manager's verb after something was broken: `clean`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 
 from safepy.config.paths import ModulePaths
-from safepy.core.cost import cost
 from safepy.daemon.module import Module
 from safepy.daemon.node import Node
 from safepy.errors import RequestRefused
@@ -25,13 +24,6 @@ class Repairing:
 
     async def _force_stop(self, module: Module, who: str) -> None:
         raise NotImplementedError
-
-    async def cost(self, module: str, action: str) -> str:
-        """What `action` would lose by what is known now, a sentence; "" where nothing would be,
-        and where the action itself will be refused."""
-        if not self._node.knows(module):
-            return ""
-        return cost(self._node.snapshot(module), action)
 
     async def clean(self, module: str, what: str, who: str) -> None:
         """`safekit clean`: forget the logs, begin the resources anew, end what is left of the

@@ -1,0 +1,122 @@
+"""`safekit plan`: what a command would do now, step by step, without doing it.
+
+The deciding code is pure, so it is simply run: on a copy of the state, with every order answered
+as if it had gone well. What only the other node can bring about is not imagined.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from dataclasses import replace
+
+from safepy.model import Level, State
+
+from . import commands as c
+from .events import ActionRequested, Event, StepDone, Tick, WitnessAnswered
+from .machine import step
+from .plans import Await
+from .state import Link, ModuleState
+
+#: Far more than any plan has steps.
+MAX_STEPS = 400
+
+_AWAITED = {
+    Await.PRIMARY_GOES_ON: "waits until {peer} goes on alone, at most {detection_s:g} s",
+    Await.LINK_SETTLED: "waits until it is certain whether {peer} is in sync",
+}
+
+
+def preview(state: ModuleState, action: str, now: float) -> tuple[str, ...]:
+    """What an administrator's `action` would do to this node now: a sentence a step, in order.
+
+    `action` is start, stop, stopstart, restart, swap, prim or second. Never changes `state`."""
+    imagined = copy.copy(state)
+    events: deque[Event] = deque([ActionRequested(action, who="plan")])
+    said: list[str] = []
+    for _ in range(MAX_STEPS):
+        if not events:
+            stuck = _awaited(imagined, said)
+            if stuck is None:
+                break
+            imagined = stuck
+            events.append(Tick())
+            continue
+        before = imagined
+        imagined, orders = step(imagined, events.popleft(), now)
+        for order in orders:
+            events.extend(_answer(order))
+            sentence = _in_words(order, imagined)
+            if sentence:
+                said.append(sentence)
+        if imagined.state is not before.state:
+            said.append(f"{before.state} -> {imagined.state}: {imagined.reason}")
+    said += _of_the_other(state, imagined)
+    return tuple(said)
+
+
+def _answer(order: c.Command) -> tuple[Event, ...]:
+    match order:
+        case c.AskWitness():
+            return (WitnessAnswered(order.step_id, True, order.epoch, ""),)
+        case _:
+            step_id = getattr(order, "step_id", None)
+            return () if step_id is None else (StepDone(step_id, True),)
+
+
+def _awaited(state: ModuleState, said: list[str]) -> ModuleState | None:
+    """The state after what is waited for has come true; None if nothing of the plan waits."""
+    if not state.plan or not isinstance(state.plan[0], Await):
+        return None
+    words = _AWAITED[state.plan[0]]
+    said.append(words.format(peer=state.params.peer, detection_s=state.params.detection_s))
+    return replace(state, plan=state.plan[1:], plan_until=None)
+
+
+def _in_words(order: c.Command, state: ModuleState) -> str:
+    match order:
+        case c.RunScript():
+            words = " ".join((*(("force",) if order.force else ()), *order.arguments))
+            limit = "" if order.timeout_s is None else f", at most {order.timeout_s:g} s"
+            return f"script {order.name} {words}{limit}"
+        case c.Announce(level=Level.CRITICAL) | c.Announce(level=Level.EVENT):
+            return "" if order.text.startswith(("Local state", "Remote state")) else order.text
+        case c.Announce(level=Level.INFO):
+            return order.text if " ignored" in order.text else ""
+        case c.WatchProcesses():
+            verb = "begin" if order.on else "end"
+            return f"checkers of class {order.checker_class} {verb}"
+        case c.SetAddresses() | c.RemoveAddresses() | c.Cover() | c.Uncover() | c.Serve():
+            return _MOUNTS[type(order).__name__]
+        case c.Quiesce() | c.Demote() | c.StopFollowing() | c.Reboot():
+            return _MOUNTS[type(order).__name__]
+        case c.Follow():
+            return f"is brought up to date by {state.params.peer}"
+        case _:
+            return ""
+
+
+_MOUNTS = {
+    "SetAddresses": "sets the virtual address",
+    "RemoveAddresses": "removes the virtual address",
+    "Cover": "closes the replicated directories to everybody but the module",
+    "Uncover": "gives the replicated directories back",
+    "Serve": "mounts the replicated directories for the application",
+    "Quiesce": "ends the writes, and waits until both nodes have them on disk",
+    "Demote": "unmounts the replicated directories",
+    "StopFollowing": "applies what was received, and ends the replication from the primary",
+    "Reboot": "reboots this node",
+}
+
+
+def _of_the_other(before: ModuleState, after: ModuleState) -> tuple[str, ...]:
+    """What the other node will make of it."""
+    gave_up = before.serving and not after.serving
+    if not gave_up or before.link is not Link.PAIRED or before.state is not State.PRIM:
+        return ()
+    peer = before.params.peer
+    if after.state is State.SECOND:
+        return (f"{peer} leads and starts the application; then this node is its secondary",)
+    if not before.failover:
+        return (f"{peer} does not take over: automatic failover is off",)
+    return (f"{peer} takes over and starts the application",)

@@ -1,0 +1,171 @@
+"""`safekit plan` and `safekit why`: what they say, against what the simulated pair then does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from cluster import TIMEOUT_S, Cluster
+from node import Node
+
+from safepy.core.preview import preview
+from safepy.core.status import snapshot
+from safepy.core.why import sentences, why
+from safepy.model import State
+
+WALL = 1_700_000_000.0
+
+
+def pair(seed: int = 3, **more: object) -> Cluster:
+    cluster = Cluster(seed, **more)  # type: ignore[arg-type]
+    cluster.form_pair()
+    cluster.run(2.0)
+    return cluster
+
+
+def planned(node: Node, action: str) -> list[str]:
+    assert node.state is not None
+    before = repr(node.state)
+    said = preview(node.state, action, node.clock_now())
+    assert repr(node.state) == before, "a plan is a question"
+    return list(said)
+
+
+def scripts(said: list[str]) -> list[str]:
+    """As the simulator's log names them."""
+    return [
+        line.removeprefix("script ").partition(",")[0] for line in said if line[:7] == "script "
+    ]
+
+
+def ran(node: Node, since: float) -> list[str]:
+    return [
+        text.removeprefix("  run ")
+        for at, text in node.trace
+        if at >= since and text.startswith("  run ")
+    ]
+
+
+def settled(node: Node, state: State) -> Callable[[], bool]:
+    return lambda: node.cluster.is_shown(node.name, state) or node.shown is State.STOP is state
+
+
+@pytest.mark.parametrize(
+    ("name", "action", "end"),
+    [
+        ("n1", "stop", State.STOP),
+        ("n2", "stop", State.STOP),
+        ("n1", "restart", State.PRIM),
+        ("n2", "restart", State.SECOND),
+    ],
+)
+def test_the_scripts_that_are_planned_are_those_that_run(
+    name: str, action: str, end: State
+) -> None:
+    cluster = pair()
+    node = cluster.nodes[name]
+    said = scripts(planned(node, action))
+    since = cluster.clock.now
+    cluster.act(name, action)
+    cluster.run(0.01)
+    assert cluster.until(settled(node, end), 30.0), cluster.tail()
+    assert said == ran(node, since)
+    assert said
+
+
+def test_a_planned_swap_ends_where_the_other_node_takes_over() -> None:
+    cluster = pair()
+    n1 = cluster.nodes["n1"]
+    said = planned(n1, "swap")
+    since = cluster.clock.now
+    cluster.act("n1", "swap")
+    assert cluster.until(cluster.pair_ready, 30.0)
+    wanted = scripts(said)
+    assert wanted == ran(n1, since)[: len(wanted)]
+    assert "PRIM -> SECOND: roles are exchanged" in said
+    assert said[-1] == "n2 leads and starts the application; then this node is its secondary"
+
+
+def test_a_planned_start_on_a_stopped_node_says_how_far_it_goes() -> None:
+    cluster = pair()
+    cluster.act("n2", "stop")
+    assert cluster.until(lambda: cluster.nodes["n2"].shown is State.STOP, 30.0)
+    cluster.run(TIMEOUT_S)
+    said = planned(cluster.nodes["n2"], "start")
+    assert scripts(said) == ["transition STOP WAIT start", "prestart STOP WAIT start"]
+    assert said[-1] == "is brought up to date by n1"
+
+
+def test_what_is_refused_is_said() -> None:
+    cluster = pair()
+    cluster.act("n2", "stop")
+    assert cluster.until(lambda: cluster.nodes["n2"].shown is State.STOP, 30.0)
+    (said,) = planned(cluster.nodes["n1"], "swap")
+    assert said.startswith("Action swap ignored")
+
+
+def test_a_stop_without_failover_says_that_nobody_takes_over() -> None:
+    cluster = pair(failover=False)
+    said = planned(cluster.nodes["n1"], "stop")
+    assert said[-1] == "n2 does not take over: automatic failover is off"
+
+
+# Why.
+
+
+def explained(node: Node, wall_now: float = WALL) -> dict[str, str]:
+    assert node.state is not None
+    answer = why(snapshot(node.state, wall_now, node.clock_now()), wall_now)
+    return {
+        "state": answer.state,
+        "story": "\n".join(text for _, text in answer.story),
+        **dict(sentences(answer)),
+    }
+
+
+def test_a_pair_in_sync_waits_for_nothing_and_tells_how_it_came_about() -> None:
+    cluster = pair()
+    said = explained(cluster.nodes["n1"])
+    assert said["state"] == "PRIM Ready"
+    assert "waits for" not in said
+    assert "Action prim called by root" in said["story"]
+    assert "Leads (prim): first start, by an operator" in said["story"]
+    assert "ALONE -> PRIM: the secondary is in sync" in said["story"]
+
+
+def test_a_take_over_names_its_evidence_and_what_is_missing() -> None:
+    cluster = pair()
+    cluster.nodes["n1"].power_off()
+    n2 = cluster.nodes["n2"]
+    assert cluster.until(lambda: cluster.is_shown("n2", State.ALONE), 30.0)
+    said = explained(n2)
+    assert "Permission to serve alone (E6)" in said["story"]
+    assert "SECOND -> ALONE: took over: the primary is lost" in said["story"]
+    assert said["waits for"].startswith("n1, which is not heard")
+    assert said["type"] == "safekit start -m AM on n1"
+
+
+def test_the_price_of_prim_is_told_in_time() -> None:
+    cluster = pair()
+    node = cluster.nodes["n1"]
+    node.power_off()
+    assert cluster.until(lambda: cluster.is_shown("n2", State.ALONE), 30.0)
+    cluster.nodes["n2"].power_off()
+    node.power_on()
+    assert cluster.until(
+        lambda: node.state is not None and bool(node.state.blocked), 4 * TIMEOUT_S
+    ), cluster.tail()
+    assert node.state is not None
+    in_sync_at = node.state.record.synced_at
+    assert in_sync_at > 0
+    said = explained(node, in_sync_at + 170.0)
+    assert said["state"] == "WAIT NotReady"
+    assert "n2 to start and to lead" in said["waits for"]
+    assert said["type"].startswith("safekit start -m AM on n2; or, if n2 is lost for good")
+    # What `prim` costs is said where it is typed.
+    answer = snapshot(node.state, in_sync_at + 170.0, node.clock_now())
+    from safepy.core.cost import cost
+
+    assert "its last 3 minutes of writes would be set aside" in cost(
+        answer, "prim", in_sync_at + 170.0
+    )
