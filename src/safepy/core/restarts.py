@@ -26,6 +26,11 @@ def detected(
     return loop, loop.count > maxloop
 
 
+def reached(loop: LoopCount, now: float, maxloop: int, interval_s: float) -> bool:
+    """Whether the limit is passed, and the interval is not over: what `checkloop` asks."""
+    return interval_s > 0 and now - loop.since < interval_s and loop.count > maxloop
+
+
 def reset(now: float) -> LoopCount:
     """An administrator acted: counting starts anew."""
     return LoopCount(since=now, count=0)

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from safepy.config import errd, userconfig, vhost
 from safepy.config import module as folders
-from safepy.config import errd, userconfig
 from safepy.config.check import check_against
 from safepy.config.paths import ModulePaths, Paths
 from safepy.config.schema import ModuleConfig
@@ -51,11 +51,31 @@ class Checked:
     compares_everything: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Addresses and ports that a module has as it runs now: heartbeats, and its worker's."""
+
+    udp: frozenset[tuple[str, int]] = frozenset()
+    tcp: tuple[str, int] | None = None
+
+
+NOTHING_HELD = Held()
+
+
+def held_by(plan: Plan, running: bool) -> Held:
+    """What a module with this plan has; its worker listens while it is `running`."""
+    replicates = running and plan.config.rfs is not None
+    return Held(
+        udp=frozenset((lane.local, lane.port) for lane in plan.lanes),
+        tcp=(plan.flow_local, rfs_port(plan.module_id)) if replicates else None,
+    )
+
+
 def check(
-    site: Site, paths: ModulePaths, others: Mapping[str, ModuleConfig], bound_port: int | None
+    site: Site, paths: ModulePaths, others: Mapping[str, ModuleConfig], held: Held = NOTHING_HELD
 ) -> Checked:
-    """Check the edited configuration against this node. `bound_port` is the UDP port that the
-    module itself holds now. Raises ConfigError and others; blocks."""
+    """Check the edited configuration against this node. `held`: ports that the module itself has
+    now. Raises ConfigError and others; blocks."""
     cluster, _ = site.require()
     file = paths.source_userconfig
     module_id = folders.module_id(paths)
@@ -83,7 +103,7 @@ def check(
     _check_directories(parsed, str(file))
     _check_handlers(parsed, str(file), paths)
     plan = plan_module(paths, module_id, parsed.config, cluster, site.node, peer)
-    _check_ports(plan, bound_port)
+    _check_ports(plan, held)
     anew = _starts_anew(paths, parsed.config, peer)
     return Checked(parsed, plan, anew, not anew and _replicates_other(paths, parsed.config))
 
@@ -98,7 +118,10 @@ def apply(site: Site, checked: Checked) -> None:
     elif checked.compares_everything:
         reset.ask_everything(paths)
     try:
-        folders.configure(paths, checked.parsed.expanded_xml)
+        generated = {
+            host.envfile: vhost.environment_file(host) for host in checked.parsed.config.vhosts
+        }
+        folders.configure(paths, checked.parsed.expanded_xml, generated)
     except SafekitError:
         reset.withdraw(paths)
         raise
@@ -212,14 +235,16 @@ def _check_handlers(parsed: Parsed, file: str, paths: ModulePaths) -> None:
         )
 
 
-def _check_ports(plan: Plan, bound_port: int | None) -> None:
-    heart = plan.lanes[0].port
+def _check_ports(plan: Plan, held: Held) -> None:
     for lane in plan.lanes:
-        if heart != bound_port and not port_free(lane.local, heart, socket.SOCK_DGRAM):
-            raise _port_used(plan, lane.local, "UDP", heart)
+        mine = (lane.local, lane.port) in held.udp
+        if not mine and not port_free(lane.local, lane.port, socket.SOCK_DGRAM):
+            raise _port_used(plan, lane.local, "UDP", lane.port)
     if plan.config.rfs is not None:
         port = rfs_port(plan.module_id)
-        if not port_free(plan.flow_local, port, socket.SOCK_STREAM):
+        if (plan.flow_local, port) != held.tcp and not port_free(
+            plan.flow_local, port, socket.SOCK_STREAM
+        ):
             raise _port_used(plan, plan.flow_local, "TCP", port)
 
 

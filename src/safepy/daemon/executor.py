@@ -31,6 +31,8 @@ from safepy.storage.resources import Resources
 #: 12, 15.5); what the core sets to `init` is no news.
 LOGGED = ("heartbeat", "heartbeatlocaladdr", "rfs", "splitbrain")
 
+COUNTER = "heart.stopstartloop"
+
 #: Of these "down" is nothing to tell.
 USUALLY_DOWN = ("rfs.degraded", "rfs.syncat")
 
@@ -252,7 +254,10 @@ class Executor:
 
     def _set_resource(self, command: commands.SetResource) -> None:
         parts = self._parts
-        if parts.resources.set(command.name, command.value, command.who):
+        if command.name == COUNTER:
+            # The history shows every detection, though the value is when counting began (9.4).
+            parts.resources.set(command.name, command.value, command.who, True)
+        elif parts.resources.set(command.name, command.value, command.who):
             if command.name.partition(".")[0] not in LOGGED or command.value not in ("up", "down"):
                 return
             if command.name in USUALLY_DOWN and command.value == "down":
