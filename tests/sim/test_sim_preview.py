@@ -142,7 +142,7 @@ def test_a_take_over_names_its_evidence_and_what_is_missing() -> None:
     assert "Permission to serve alone (E6)" in said["story"]
     assert "SECOND -> ALONE: took over: the primary is lost" in said["story"]
     assert said["waits for"].startswith("n1, which is not heard")
-    assert said["type"] == "safekit start -m AM on n1"
+    assert said["to end it"] == "safekit start -m AM on n1"
 
 
 def test_the_price_of_prim_is_told_in_time() -> None:
@@ -161,7 +161,7 @@ def test_the_price_of_prim_is_told_in_time() -> None:
     said = explained(node, in_sync_at + 170.0)
     assert said["state"] == "WAIT NotReady"
     assert "n2 to start and to lead" in said["waits for"]
-    assert said["type"].startswith("safekit start -m AM on n2; or, if n2 is lost for good")
+    assert said["to end it"].startswith("safekit start -m AM on n2; or, if n2 is lost for good")
     # What `prim` costs is said where it is typed.
     answer = snapshot(node.state, in_sync_at + 170.0, node.clock_now())
     from safepy.core.cost import cost

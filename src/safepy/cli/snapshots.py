@@ -6,7 +6,9 @@ from typing import Any
 
 import msgspec
 
+from safepy.cli.maintain import maintenance_lines
 from safepy.cli.output import iso, moment, table
+from safepy.core.why import sentences, why
 from safepy.core.words import mode_text, progress_text, span
 from safepy.model import Snapshot
 
@@ -22,16 +24,15 @@ def snapshot_lines(snapshot: Snapshot, verbose: bool, now: float) -> list[str]:
     rows = [("state", f"{snapshot.state} {snapshot.status}{since}")]
     if snapshot.reason:
         rows.append(("reason", snapshot.reason))
-    rows.append(("peer", f"{snapshot.peer_state or 'UNKNOWN'} {snapshot.peer_status}".strip()))
+    if snapshot.peer:
+        rows.append(("peer", f"{snapshot.peer_state or 'UNKNOWN'} {snapshot.peer_status}".strip()))
+    rows += [("maintenance", line) for line in maintenance_lines(snapshot, now)]
     if snapshot.progress is not None:
         rows.append(("replication", progress_text(snapshot.progress)))
         if snapshot.progress.mode:
-            mode, why = snapshot.progress.mode, snapshot.progress.reason
-            rows.append(("compares", f"{mode_text(mode)}: {why}" if why else mode_text(mode)))
-    if snapshot.waiting_for:
-        rows.append(("waits for", snapshot.waiting_for))
-    if snapshot.remedy:
-        rows.append(("to end it", snapshot.remedy))
+            mode, reason = snapshot.progress.mode, snapshot.progress.reason
+            rows.append(("compares", f"{mode_text(mode)}: {reason}" if reason else mode_text(mode)))
+    rows += sentences(why(snapshot, now))
     rows += [("note", note) for note in snapshot.notes]
     lines = [head, *table(rows, "  ")]
     if verbose:
@@ -42,12 +43,16 @@ def snapshot_lines(snapshot: Snapshot, verbose: bool, now: float) -> list[str]:
 def _details(snapshot: Snapshot) -> list[str]:
     record = snapshot.record
     lines = []
+    if snapshot.story:
+        lines.append("  what led to it")
+        lines += table([(moment(at), text) for at, text in snapshot.story], "    ")
     if snapshot.synchronisation or snapshot.sync_policy:
         lines.append("  synchronisation")
         rows = [("last one here", snapshot.synchronisation), ("next one", snapshot.sync_policy)]
         lines += table([row for row in rows if row[1]], "    ")
-    lines.append("  lanes")
-    lines += table([(name, "up" if up else "down") for name, up in snapshot.lanes], "    ")
+    if snapshot.lanes:
+        lines.append("  lanes")
+        lines += table([(name, "up" if up else "down") for name, up in snapshot.lanes], "    ")
     if snapshot.dropped:
         lines.append("  heartbeats dropped")
         lines += table([(kind, str(count)) for kind, count in snapshot.dropped], "    ")

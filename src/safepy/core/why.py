@@ -103,7 +103,7 @@ def sentences(answer: Why) -> tuple[tuple[str, str], ...]:
     parts = (
         ("waits for", answer.waits_for),
         ("ends", answer.ends_when.removeprefix("ends ")),
-        ("type", answer.command),
+        ("to end it", answer.command),
         ("that costs", answer.costs),
     )
     return tuple((title, text) for title, text in parts if text)
