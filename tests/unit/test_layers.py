@@ -39,6 +39,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "asyncio_dgram": ("net.lanes",),
     "lxml": ("config",),
     "yaml": ("config.settings", "cli"),
+    "pyroute2": ("host.netlink",),
     "psutil": ("host.processes", "host.interfaces"),
     "click": ("cli",),
     "cryptography": ("wire",),

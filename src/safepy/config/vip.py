@@ -100,7 +100,9 @@ def parse_vip(element: xml.Element, file: str) -> Vip:
 def lines(root: xml.Element) -> dict[str, int]:
     """ "virtual_addr ADDRESS" to the line where it stands."""
     found = (each for each in root.walk() if each.tag == "virtual_addr")
-    return {f"virtual_addr {_shortest(each.attributes.get('addr', ''))}": each.line for each in found}
+    return {
+        f"virtual_addr {_shortest(each.attributes.get('addr', ''))}": each.line for each in found
+    }
 
 
 def _interface(element: xml.Element, file: str, taken: list[str]) -> VipInterface:
@@ -201,7 +203,7 @@ def _prefix(values: Values, address: Address | None) -> int | None:
     return network.prefixlen
 
 
-# -- what follows from it ----------------------------------------------------------------------------
+# -- what follows from it --------------------------------------------------------------------------
 
 
 def addresses(vip: Vip | None) -> tuple[VirtualAddress, ...]:

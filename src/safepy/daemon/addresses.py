@@ -1,0 +1,262 @@
+"""The virtual addresses of one module: set and removed as the core says, announced, and counted
+(reference: userconfig 10, 21).
+
+What asks the kernel runs in one thread of the module's own, one thing after the other: a driver
+that hangs stops neither the daemon's loop nor other modules, and an order to remove that was given
+later is never overtaken by one to set that was slow. The waiting for it is bounded; what was
+ordered still happens once the kernel goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from safepy.config.schema import Vip, VipInterface, VirtualAddress
+from safepy.errors import LocalFault
+from safepy.host import arp, connections, virtualip
+from safepy.host.interfaces import flags_of
+from safepy.host.tasks import Tasks
+from safepy.model import Level
+
+WHO = "vipplug"
+#: How long the kernel may take for an order before the core hears that it failed.
+SET_LIMIT_S = 10.0
+REMOVE_LIMIT_S = 5.0
+#: When the neighbours are told after a take-over, whatever `arpreroute` says: an announcement is
+#: one packet that nobody confirms.
+ANNOUNCE_AT_S = (0.2, 0.5, 1.0, 2.0, 4.0)
+#: How often is looked whether the link of an interface came back.
+LINK_EVERY_S = 1.0
+COUNT_EVERY_S = 10.0
+
+#: (resource, value, who): into the store, without a line in the log.
+Note = Callable[[str, str, str], object]
+Say = Callable[[str, Level, str], None]
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Each:
+    interface: VipInterface
+    address: VirtualAddress
+
+    @property
+    def wanted(self) -> virtualip.Wanted:
+        return virtualip.Wanted(
+            self.address.addr,
+            self.interface.name,
+            self.address.prefix,
+            self.address.where == "one_side",
+        )
+
+
+class Addresses:
+    """Not for other threads. `run` has to be there before the core does anything."""
+
+    def __init__(
+        self,
+        module: str,
+        vip: Vip,
+        state_dir: str | os.PathLike[str],
+        say: Say,
+        note: Note,
+        tcpreset: bool | None = None,
+    ) -> None:
+        self._module = module
+        self._tcpreset = vip.tcpreset if tcpreset is None else tcpreset
+        self._all = [
+            _Each(interface, address)
+            for interface in vip.interfaces
+            for address in interface.addresses
+        ]
+        self._memory = virtualip.boot_memory(state_dir)
+        self._say = say
+        self._note = note
+        self._thread = ThreadPoolExecutor(1, f"{module}-vip")
+        self._tasks = Tasks()
+        #: While set: the tasks that announce, look after the link, and count.
+        self._watching: list[asyncio.Task[None]] = []
+
+    async def run(self) -> None:
+        """Own the tasks until cancelled."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await self._tasks.close()
+            self._thread.shutdown(wait=False, cancel_futures=False)
+
+    # -- the core's orders -------------------------------------------------------------------------
+
+    async def set(self) -> None:
+        """Every address is here and was announced once. Raises LocalFault."""
+        await self._end_watching()
+        names = await self._bounded(self._set_all, SET_LIMIT_S, "set")
+        for each, name in zip(self._all, names, strict=True):
+            self._say(WHO, Level.INFO, f"Virtual IP {each.address.addr} set")
+            self._watch(each, name)
+
+    async def remove(self) -> None:
+        """No address is here, and with `tcpreset` no connection of one. Raises LocalFault."""
+        await self._end_watching()
+        for each in self._all:
+            if each.address.connections:
+                self._note(f"connections.{each.address.addr}", "0", WHO)
+        told = await self._bounded(self._remove_all, REMOVE_LIMIT_S, "removed")
+        for level, text in told:
+            self._say(WHO, level, text)
+
+    async def _bounded(self, work: Callable[[], T], limit_s: float, what: str) -> T:
+        loop = asyncio.get_running_loop()
+        order = loop.run_in_executor(self._thread, work)
+        try:
+            async with asyncio.timeout(limit_s):
+                return await asyncio.shield(order)
+        except TimeoutError:
+            order.add_done_callback(lambda ended: _forgotten(ended.exception()))
+            raise LocalFault(
+                f"the kernel has not {what} it within {limit_s:g} s",
+                "see dmesg: a network driver may hang",
+            ) from None
+        except OSError as error:
+            raise LocalFault(f"it could not be {what}: {error.strerror or error}") from error
+
+    # -- in the thread -----------------------------------------------------------------------------
+
+    def _set_all(self) -> list[str]:
+        names = []
+        for each in self._all:
+            name = virtualip.place(each.wanted, self._memory)
+            names.append(name)
+            with contextlib.suppress(OSError):  # the interface is down: the link's return tells
+                arp.announce(name, each.address.addr)
+        return names
+
+    def _remove_all(self) -> list[tuple[Level, str]]:
+        """Lines for the log. What can be removed is, whatever happens to the others."""
+        lines: list[tuple[Level, str]] = []
+        failed: OSError | None = None
+        for each in self._all:
+            address = each.address.addr
+            try:
+                if self._tcpreset:
+                    lines += self._reset(address)
+                if virtualip.clear(address, self._memory):
+                    lines.append((Level.INFO, f"Virtual IP {address} removed"))
+            except OSError as error:
+                failed = error
+        if failed is not None:
+            raise failed
+        return lines
+
+    def _reset(self, address: str) -> Iterator[tuple[Level, str]]:
+        """Before the address goes, while what tells the clients can still be sent."""
+        try:
+            ended = connections.reset(address)
+        except OSError as error:
+            if error.errno in (errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM):
+                # Clients then hear it from the other node, at the next packet that they send.
+                text = f"Connections to {address} cannot be reset: the kernel has no SOCK_DESTROY"
+            else:
+                text = f"Connections to {address} cannot be reset: {error.strerror or error}"
+            yield Level.EVENT, text
+            return
+        if ended:
+            yield Level.INFO, f"Connections to {address} were reset: {ended}"
+
+    # -- while the addresses are here --------------------------------------------------------------
+
+    def _watch(self, each: _Each, name: str) -> None:
+        address = each.address.addr
+        works = {"announce": self._announce(each, name), "link": self._after_recovery(each, name)}
+        if each.address.connections:
+            works["connections"] = self._count(address)
+        for what, work in works.items():
+            task = self._tasks.start(f"{self._module} {what} {address}", work)
+            self._watching.append(task)
+
+    async def _end_watching(self) -> None:
+        tasks, self._watching = self._watching, []
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _announce(self, each: _Each, name: str) -> None:
+        """A few at growing distances; with `arpreroute` again and again, for a while."""
+        begun = _now()
+        for at_s in ANNOUNCE_AT_S:
+            await asyncio.sleep(begun + at_s - _now())
+            await self._tell(each, name)
+        interface = each.interface
+        if not interface.arpreroute or ":" in each.address.addr:
+            return  # IPv6 relies on neighbour discovery (reference: userconfig 21.1).
+        while _now() + interface.arpinterval_s <= begun + interface.arpelapse_s:
+            await asyncio.sleep(interface.arpinterval_s)
+            await self._tell(each, name)
+
+    async def _tell(self, each: _Each, name: str) -> None:
+        with contextlib.suppress(OSError):  # the link is looked after elsewhere
+            await asyncio.to_thread(arp.announce, name, each.address.addr)
+
+    async def _after_recovery(self, each: _Each, name: str) -> None:
+        """An interface that was down may have lost what it had (IPv6 addresses, routes), and the
+        neighbours may have learned something else: set and announce once more."""
+        was = await self._running(name)
+        while True:
+            await asyncio.sleep(LINK_EVERY_S)
+            now = await self._running(name)
+            if now and not was:
+                self._say(WHO, Level.INFO, f"Interface {name} is back: {each.address.addr} again")
+                try:
+                    await self._bounded(lambda: self._again(each), SET_LIMIT_S, "set")
+                except LocalFault as error:
+                    self._say(WHO, Level.EVENT, f"{each.address.addr}: {error}")
+                    now = False  # once more in a second
+                else:
+                    task = self._announce(each, name)
+                    what = f"{self._module} announce again {each.address.addr}"
+                    self._watching.append(self._tasks.start(what, task))
+            was = now
+
+    def _again(self, each: _Each) -> None:
+        name = virtualip.place(each.wanted, self._memory)
+        arp.announce(name, each.address.addr)
+
+    async def _running(self, name: str) -> bool:
+        try:
+            return (await asyncio.to_thread(flags_of, name)).running
+        except OSError:
+            return False  # gone
+
+    async def _count(self, address: str) -> None:
+        failed = ""
+        while True:
+            try:
+                number = await asyncio.to_thread(connections.count, address)
+            except OSError as error:
+                if str(error) != failed:
+                    failed = str(error)
+                    log.warning("%s: connections of %s: %s", self._module, address, error)
+            else:
+                self._note(f"connections.{address}", str(number), WHO)
+            await asyncio.sleep(COUNT_EVERY_S)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _forgotten(error: BaseException | None) -> None:
+    """Of an order that nobody waits for any more."""
+    if error is not None:
+        log.warning("a late order to the kernel failed: %s", error)
