@@ -5,6 +5,7 @@ A command that is added gets its line here; a test compares the table with the f
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib import import_module
 
 import click
@@ -73,3 +74,20 @@ def load(name: str) -> click.Command | None:
     part = import_module(f"safepy.cli.{where}")
     commands: list[click.Command] = part.COMMANDS
     return next(command for command in commands if command.name == name)
+
+
+def every() -> Iterator[tuple[str, click.Command]]:
+    """All commands that are carried out, with their names as they are typed ("boot on")."""
+    for name in sorted(WHERE):
+        command = load(name)
+        assert command is not None, name
+        yield from _below(name, command)
+
+
+def _below(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    if not isinstance(command, click.Group):
+        yield name, command
+        return
+    for word in sorted(command.commands):
+        if not command.commands[word].hidden:
+            yield from _below(f"{name} {word}", command.commands[word])
