@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import os
 import socket
 import threading
 from abc import ABC, abstractmethod
@@ -65,7 +66,14 @@ async def outcome(test: Test, timeout_s: float) -> str:
     except TimeoutError:
         return f"no answer within {timeout_s:g} s"
     except OSError as error:
-        return error.strerror or str(error) or type(error).__name__
+        return in_words(error)
+
+
+def in_words(error: OSError) -> str:
+    """The kernel's words for it where it has a number: those of asyncio name no reason."""
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return error.strerror or str(error) or type(error).__name__
 
 
 class Asker:

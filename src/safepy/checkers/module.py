@@ -10,7 +10,7 @@ import asyncio
 import re
 from collections.abc import Callable
 
-from safepy.checkers.base import Names, Test
+from safepy.checkers.base import Names, Test, in_words
 from safepy.config.schema import ModuleCheck
 
 LOCAL = "127.0.0.1"
@@ -41,7 +41,7 @@ class ModuleTest(Test):
             try:
                 status, mark = await self._get(address)
             except OSError as error:
-                why = f"{address} port {self._port}: {error.strerror or error}"
+                why = f"{address} port {self._port}: {in_words(error)}"
                 continue
             if status != 200:
                 return f"module {self._name} is not ready at {address} (HTTP status {status})"

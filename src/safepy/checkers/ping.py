@@ -63,7 +63,7 @@ async def echo(family: socket.AddressFamily, address: str) -> None:
     link, raw = open_socket(family)
     with link:
         loop = asyncio.get_running_loop()
-        await loop.sock_connect(link, (address, 0))
+        link.connect((address, 0))  # of datagrams: nothing is waited for
         identifier = secrets.randbits(16) if raw else link.getsockname()[1]
         text = secrets.token_bytes(_TEXT_BYTES)
         sequence = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from safepy.checkers.base import Names, Test
+from safepy.checkers.base import Names, Test, in_words
 from safepy.config.schema import TcpCheck
 
 
@@ -22,7 +22,7 @@ class TcpTest(Test):
             try:
                 await connected(family, address, self._check.port)
             except OSError as error:
-                why = f"{address} port {self._check.port}: {error.strerror or error}"
+                why = f"{address} port {self._check.port}: {in_words(error)}"
             else:
                 return ""
         return why

@@ -2,8 +2,8 @@
 
 `GET /var/modules/AM/ready.txt` on port 9010 (reference 4.4). It reads the last published snapshot
 and nothing else, so it answers within milliseconds whatever the module is doing; it tells nobody
-more than yes or no (protocol S25), and whether it is still the same yes: the ETag is another one when
-the module began to serve anew, which is what a module that depends on it has to know (reference:
+more than yes or no (protocol S25), and whether it is still the same yes: the ETag is another one
+when the module began to serve anew, which a module that depends on it has to know (reference:
 userconfig 15.6).
 """
 
