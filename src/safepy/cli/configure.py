@@ -115,8 +115,9 @@ def getports(module_id: int | None, form: str) -> None:
     rows = [
         ("safeadmin", "port UDP", ports.safeadmin),
         ("webconsole", "port TCP", ports.webconsole),
-        ("heart", "port UDP", ports.heart),
     ]
+    if ports.heart is not None:
+        rows.append(("heart", "port UDP", ports.heart))
     if ports.rfs is not None:
         rows.append(("rfs", "safenfs_port TCP", ports.rfs))
     if form != "text":

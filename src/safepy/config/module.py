@@ -13,7 +13,7 @@ import secrets
 import shutil
 import stat
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -74,8 +74,11 @@ def pack(folder: Path, target: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def configure(paths: ModulePaths, expanded_xml: bytes) -> None:
-    """Make the current `conf` and `bin` the active ones, with `conf/safeconf.xml`.
+def configure(
+    paths: ModulePaths, expanded_xml: bytes, generated: Mapping[str, bytes] | None = None
+) -> None:
+    """Make the current `conf` and `bin` the active ones, with `conf/safeconf.xml` and the
+    `generated` files of `bin`, by name, which take the place of others.
 
     The configuration has been validated by the caller. Keeps the module id. Raises PackageError;
     then the active configuration is the one before.
@@ -87,6 +90,9 @@ def configure(paths: ModulePaths, expanded_xml: bytes) -> None:
         for part in ACTIVE_PARTS:
             (fresh / part).mkdir(mode=0o755, exist_ok=True)
         _write(fresh / "conf" / "safeconf.xml", expanded_xml, 0o644)
+        for name, data in (generated or {}).items():
+            (fresh / "bin" / name).unlink(missing_ok=True)
+            _write(fresh / "bin" / name, data, 0o644)
         if paths.id_file.exists():
             _write(fresh / "id", paths.id_file.read_bytes(), 0o644)
         _put(fresh, paths.active)

@@ -14,6 +14,7 @@ from safepy.config import module as folders
 from safepy.daemon import configuring
 from safepy.daemon.logs import Voice
 from safepy.daemon.node import Node
+from safepy.daemon.reconfiguring import reconfigure, require_changeable
 from safepy.daemon.scripting import ModuleScripts, environment
 from safepy.errors import ConfigError, PackageError, RequestRefused, SafekitError
 from safepy.model import State
@@ -92,11 +93,18 @@ class Installing:
         return _notes(checked)
 
     async def config(self, module: str) -> list[str]:
-        """Validate SAFE/modules/AM and make it the active configuration; returns notes. Only in
-        STOP. On any error the active configuration stays as it was."""
+        """Validate SAFE/modules/AM and make it the active configuration; returns notes. In STOP,
+        and for what is dynamic in ALONE and UP Ready and WAIT NotReady too (reference 18.3). On
+        any error the active configuration stays as it was."""
         async with self._changing:
             self._require_installed(module)
-            self._require_stopped(module)
+            running = self._node.find(module)
+            if running is not None and running.snapshot.state is not State.STOP:
+                require_changeable(running)
+                checked = await self._check(module)
+                await reconfigure(self._node, running, checked, self._call_script)
+                await self._keep_last(module)
+                return _notes(checked)
             checked = await self._check(module)
             paths = self._node.paths.module(module)
             await self._call_script(checked, "config", active=False)
@@ -113,8 +121,7 @@ class Installing:
             finally:
                 await self._node.renew(module)
                 await asyncio.to_thread(configuring.drop_copy, copy)
-            with contextlib.suppress(SafekitError, OSError):
-                await asyncio.to_thread(configuring.keep_last, self._node.paths, paths)
+            await self._keep_last(module)
             return _notes(checked)
 
     async def deconfig(self, module: str) -> None:
@@ -153,6 +160,11 @@ class Installing:
                 f"safekit stop -m {module}",
             )
 
+    async def _keep_last(self, module: str) -> None:
+        paths = self._node.paths
+        with contextlib.suppress(SafekitError, OSError):
+            await asyncio.to_thread(configuring.keep_last, paths, paths.module(module))
+
     async def _check(self, module: str) -> configuring.Checked:
         node = self._node
         await node.refresh_site()
@@ -162,7 +174,9 @@ class Installing:
             node.site,
             node.paths.module(module),
             node.configurations(),
-            None if found is None else found.plan.lanes[0].port,
+            configuring.NOTHING_HELD
+            if found is None
+            else configuring.held_by(found.plan, found.snapshot.state is not State.STOP),
         )
 
     async def _deconfigure(self, module: str) -> None:

@@ -50,7 +50,7 @@ class Place:
         )
 
     def check(self) -> configuring.Checked:
-        return configuring.check(self.site, self.module, {}, None)
+        return configuring.check(self.site, self.module, {})
 
     def configure(self) -> bool:
         """Whether the record began anew."""
@@ -191,4 +191,4 @@ def test_directories_that_cannot_be_replicated(place: Place) -> None:
 def test_two_modules_with_one_directory(place: Place) -> None:
     other = userconfig.parse(place.module.safeconf.read_bytes(), "safeconf.xml", {})
     with pytest.raises(SafekitError, match="module db replicates"):
-        configuring.check(place.site, place.module, {"db": other}, None)
+        configuring.check(place.site, place.module, {"db": other})
