@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -331,3 +332,138 @@ def test_k8_nobody_adopts_before_both_nodes_have_flushed(pair: Pair, side: str) 
     a.wait(lambda r: isinstance(r, messages.ResyncFailed), 60)
     assert not [r for r in a.reports if isinstance(r, messages.CaughtUp)]
     assert not [r for r in b.reports if isinstance(r, messages.AdoptRequested)]
+
+
+def interrupted(pair: Pair, source_prelude: str = "") -> tuple[HandledWorker, HandledWorker, int]:
+    """Both nodes have everything, one file differs unseen. All is compared and ends with writers
+    held: then the connection is cut. The source serves ALONE, both workers live on."""
+    a, b = pair.worker("a", prelude=source_prelude), pair.worker("b")
+    fill(a.beneath, 200)
+    epoch = pair_up(a, b)
+    b.step(lambda n: messages.StopFollowing(n, epoch))
+    a.wait(lambda r: isinstance(r, messages.ReplicaLost))
+    epoch += 1
+    release_held(a, epoch)
+    overwrite_unseen(b.beneath / "big5", ZONE, b"only a comparison finds that")
+    a.send(messages.AllowFollower(epoch, False, "everything", "by order"))
+    b.step(lambda n: messages.Follow(n, epoch, False))
+    assert chosen(a)[0] == "everything"
+    a.wait(lambda r: isinstance(r, messages.CaughtUp), 60)
+    b.step(lambda n: messages.StopFollowing(n, epoch))
+    a.wait(lambda r: isinstance(r, messages.ReplicaLost))
+    epoch += 1
+    release_held(a, epoch)
+    return a, b, epoch
+
+
+def again(a: HandledWorker, b: HandledWorker, epoch: int) -> tuple[int, int]:
+    """Everything once more; how many bytes each has read."""
+    before = bytes_read(a), bytes_read(b)
+    a.send(messages.AllowFollower(epoch, False, "everything", "by order"))
+    b.step(lambda n: messages.Follow(n, epoch, False))
+    join(a, b, epoch)
+    return bytes_read(a) - before[0], bytes_read(b) - before[1]
+
+
+TREE_BYTES = 25 * 4 * ZONE
+
+
+def test_what_an_interrupted_comparison_has_read_is_not_read_again(pair: Pair) -> None:
+    a, b, epoch = interrupted(pair)
+    Job(lambda: write_at(a.public / "big3", ZONE, b"changed since")).finish(a)
+    Job(lambda: overwrite_unseen(a.public / "big4", ZONE, b"so that nothing shows it")).finish(a)
+    read_here, read_there = again(a, b, epoch)
+    assert differences(picture(a.public), picture(b.public)) == []
+    # The two files that changed here, and the log there: not a tenth of the tree.
+    assert read_here < TREE_BYTES / 5
+    assert read_there - LOGS_READ < TREE_BYTES / 5
+
+
+def test_a_target_that_crashed_reads_everything_again(pair: Pair) -> None:
+    """What it had may not have been on its disk: a node knows what it has read in this life."""
+    a, b, epoch = interrupted(pair)
+    b.kill()
+    b.close()
+    overwrite_unseen(b.public / "big7", 2 * ZONE, b"it was never written")
+    b = pair.worker("b")
+    read_here, read_there = again(a, b, epoch)
+    assert differences(picture(a.public), picture(b.public)) == []
+    assert read_here < TREE_BYTES / 5
+    assert read_there > TREE_BYTES
+
+
+NOTHING_CHANGES = """
+from safepy.dataplane.resync.memory import Memories
+Memories.changed = lambda self, tree, inode: None
+"""
+
+
+def test_without_the_word_of_changes_the_copies_differ(pair: Pair) -> None:
+    a, b, epoch = interrupted(pair, NOTHING_CHANGES)
+    Job(lambda: overwrite_unseen(a.public / "big4", ZONE, b"so that nothing shows it")).finish(a)
+    again(a, b, epoch)
+    found = differences(picture(a.public), picture(b.public))
+    assert found and all("big4" in line for line in found)
+
+
+def test_a_secondary_that_crashed_gets_the_marked_zones(pair: Pair) -> None:
+    """Its directories stayed closed. What no checkpoint covers may be lost there, names too."""
+    a, b = pair.worker("a", checkpoint_interval_s=3600.0), pair.worker("b")
+    fill(a.beneath)
+    epoch = pair_up(a, b)
+
+    def work() -> None:
+        write_at(a.public / "big1", ZONE, b"not on its disk yet")
+        (a.public / "d1" / "f1").rename(a.public / "d2" / "moved")
+        (a.public / "new").mkdir()
+        (a.public / "new" / "file").write_bytes(b"n" * 5000)
+        (a.public / "d3" / "f3").unlink()
+
+    Job(work).finish(a, b)
+    b.kill()
+    b.close()
+    a.wait(lambda r: isinstance(r, messages.ReplicaLost))
+    epoch += 1
+    release_held(a, epoch)
+    # The power was cut: this is what its disk shows of that.
+    overwrite_unseen(b.public / "big1", ZONE, bytes([1]) * 19)
+    (b.public / "d2" / "moved").rename(b.public / "d1" / "f1")
+    (b.public / "new" / "file").write_bytes(b"")
+    (b.public / "d3" / "f3").write_bytes(b"3" * 100)
+    b = pair.worker("b", kept_closed=True)
+    mode, read = reunite(a, b, epoch)
+    assert mode == ("zones", "the records fit")
+    assert read - LOGS_READ < 20 * ZONE
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_after_a_crash_directories_that_were_open_are_walked(pair: Pair, closed: bool) -> None:
+    """Said to be closed when they were open: what somebody did meanwhile stays unseen."""
+    a, b = pair.worker("a"), pair.worker("b")
+    fill(a.beneath, 40)
+    epoch = pair_up(a, b)
+    first = b.folder / "state" / "findings"  # what its first start had found is made good
+    until_s = time.monotonic() + 10
+    while first.exists():
+        assert time.monotonic() < until_s
+        time.sleep(0.01)
+    b.kill()
+    b.close()
+    a.wait(lambda r: isinstance(r, messages.ReplicaLost))
+    epoch += 1
+    release_held(a, epoch)
+    (b.public / "d1" / "f1").unlink()
+    b = pair.worker("b", kept_closed=closed)
+    a.send(messages.AllowFollower(epoch, False, "zones", ""))
+    b.step(lambda n: messages.Follow(n, epoch, False))
+    assert chosen(a)[0] == ("zones" if closed else "walk")
+    join(a, b, epoch)
+    assert bool(differences(picture(a.public), picture(b.public))) is closed
+
+
+def test_the_follower_says_as_well_how_much_is_looked_at(pair: Pair) -> None:
+    a, b = pair.worker("a"), pair.worker("b")
+    serve_alone(a, 1)
+    a.send(messages.AllowFollower(1, False, "everything", "the first one"))
+    b.step(lambda n: messages.Follow(n, 1, False))
+    assert chosen(a) == chosen(b) == ("everything", "the first one")

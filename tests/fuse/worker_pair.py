@@ -209,7 +209,8 @@ def join(primary: HandledWorker, secondary: HandledWorker, epoch: int) -> int:
     secondary.wait(lambda r: isinstance(r, messages.Joined))
     primary.wait(lambda r: isinstance(r, messages.Joined))
     primary.open_gate("prim", epoch + 1)
-    primary.reports = [r for r in primary.reports if not isinstance(r, messages.SyncChosen)]
+    for worker in (primary, secondary):
+        worker.reports = [r for r in worker.reports if not isinstance(r, messages.SyncChosen)]
     return epoch + 1
 
 

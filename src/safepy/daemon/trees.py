@@ -48,7 +48,7 @@ class Trees:
     def cover(self, marked: bool) -> None:
         """Doors are open, directories covered, no dead mount is left. `marked`: the record says
         that these trees hold data of ours, so each must bear the mark. Raises LocalFault."""
-        self.kept_closed &= all(mounts.is_closed(tree.directory) for tree in self.trees)
+        self.kept_closed &= all(_is_closed(tree.directory) for tree in self.trees)
         for tree in self.trees:
             mounts.detach_dead(tree.directory)
             mounts.open_door(tree.directory, tree.door)
@@ -113,6 +113,13 @@ class Trees:
 
     def _mark(self) -> marker.Mark:
         return marker.Mark(self._module, marker.own_id(self._id_path, secrets.token_hex(16)))
+
+
+def _is_closed(directory: str) -> bool:
+    """A cover or a mount of ours, dead or alive, stands there: nobody reaches the bare files."""
+    table = mounts.mounts()
+    here = mounts.stack(os.path.realpath(directory), table)
+    return any(mounts.is_ours(mount, table) for mount in here)
 
 
 def _check_entries(tree: Tree) -> None:

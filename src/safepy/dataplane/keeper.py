@@ -12,10 +12,22 @@ from functools import partial
 
 from safepy.core.replica.intent import ALL_TREES, Everything
 from safepy.core.replica.marks import ZONE_BYTES, Mark
-from safepy.core.replica.ops import Identify, Link, Make, Op, Rename, Tmpfile, Unlink, Write
+from safepy.core.replica.ops import (
+    Fallocate,
+    Identify,
+    Link,
+    Make,
+    Op,
+    Rename,
+    SetAttr,
+    Tmpfile,
+    Unlink,
+    Write,
+)
 from safepy.core.replica.suspects import Suspects, ident_of
 from safepy.dataplane.intent import Intent
 from safepy.dataplane.pathmarks import PathMarks
+from safepy.dataplane.resync.memory import Memories
 from safepy.dataplane.touched import marks_of, path_at
 from safepy.storage.backing import Tree
 from safepy.storage.syscalls import RENAME_EXCHANGE
@@ -39,6 +51,8 @@ class Keeper:
         self._trees = trees
         self.paths = paths
         self.intent: Intent | None = None
+        #: What attempts to bring the peer up to date have read; told of every change of content.
+        self.memories = Memories()
         #: (handle, zone) of writes whose marks are there, durable and by path, in this window.
         self._hot: list[set[int]] = [set() for _ in trees]
         # Not the session of new objects: what gets its id late is not new.
@@ -70,6 +84,7 @@ class Keeper:
             return False
         try:
             marks = marks_of(self._trees[index], op)
+            self._changes(index, op.handle)
         except OSError:
             return True  # it will fail by itself
         for mark in marks:
@@ -90,6 +105,10 @@ class Keeper:
         for mark in marks_of(self._trees[index], op):
             self.paths.add(index, *mark)
         match op:
+            case SetAttr() if op.size is not None:
+                self._changes(index, op.handle)
+            case Fallocate():
+                self._changes(index, op.handle)
             case Make() | Tmpfile() if op.ident and self.intent is not None:
                 return partial(self.intent.made, index, op.handle)
             case Unlink(parent, name):
@@ -97,6 +116,11 @@ class Keeper:
             case Rename():
                 return self._renaming(index, op)
         return None
+
+    def _changes(self, index: int, handle: int) -> None:
+        """Raises OSError."""
+        if self.memories.used:
+            self.memories.changed(index, self._trees[index].inode_of(handle))
 
     def idents_missing(self, index: int, op: Op) -> list[Identify]:
         """Older objects get an id before they get another name (protocol 4.2). Raises OSError."""
@@ -183,6 +207,7 @@ class Keeper:
     def reset(self) -> None:
         """The peer adopted this node's state, both have flushed (I8, I11, I12)."""
         self._forget_hot()
+        self.memories.clear()
         self.paths.reset()
         if self.intent is not None:
             self.intent.reset()
@@ -190,6 +215,7 @@ class Keeper:
     def take(self) -> list[dict[bytes, Mark]]:
         """What is marked by path, for a round of an attempt."""
         self._forget_hot()
+        self.memories.round_begins()
         return self.paths.take()
 
     def _forget_hot(self) -> None:

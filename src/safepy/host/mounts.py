@@ -177,14 +177,6 @@ def close_door(door: str) -> None:
         _unmount(door)
 
 
-def is_closed(directory: str) -> bool:
-    """Whether a cover or a FUSE mount of ours, dead or alive, stands at `directory`: nobody can
-    write to the bare files through it."""
-    directory = _real(directory)
-    table = mounts()
-    return any(is_ours(mount, table) for mount in stack(directory, table))
-
-
 def cover(directory: str) -> None:
     """`directory` is covered by a read-only view of itself: it can be read, and only a mount
     of ours on top can make it writable again.

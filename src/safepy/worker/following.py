@@ -288,6 +288,7 @@ class Following:
             self._flushes -= 1
             if error:
                 self._failures += 1
+                self._context.knowledge.memories.clear()  # not to be trusted (I16)
                 self._sync_failed(f"flush of the replicated directories failed: {error}", False)
                 self._drop(error)
             elif self._live is live:  # else of a stream that is gone

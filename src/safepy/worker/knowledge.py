@@ -18,6 +18,7 @@ from safepy.core.replica.suspects import Suspects, suspects_of
 from safepy.dataplane.intent import WINDOW_MARKS, Intent
 from safepy.dataplane.keeper import Keeper
 from safepy.dataplane.pathmarks import PathMarks
+from safepy.dataplane.resync.memory import Memories
 from safepy.errors import LocalFault, PeerError
 from safepy.host.loop import Loop
 from safepy.storage import seal, statefile
@@ -58,6 +59,8 @@ class Knowledge:
         #: This node followed a primary and has had all from it ever since: its own changes from
         #: here on are all that differs.
         self.in_sync = False
+        #: What synchronisations have read and written here, while this node was their target.
+        self.memories = Memories()
         #: What the other node shall get from this one, once this one serves.
         self._owed: list[tuple[int, bytes]] = []
         self._findings = Findings(everything=NO_STATE)
@@ -108,6 +111,7 @@ class Knowledge:
     ) -> Keeper:
         """For a node that begins to serve. Raises LocalFault."""
         in_sync, self.in_sync = self.in_sync, False
+        self.memories.clear()
         paths = PathMarks(len(trees), "" if in_sync else FRESH)
         for tree, path in self._owed:
             paths.add(tree, "full", path)
@@ -201,6 +205,7 @@ class Knowledge:
     def adopted(self) -> None:
         """This node took the source's identity, after both flushed: its own marks go (I8, I11)."""
         self.in_sync = True
+        self.memories.clear()
         log = self._log
 
         def reset() -> None:

@@ -192,6 +192,7 @@ class Synchronisation:
             scope=Scope([Exclusion(rules) for rules in setup.notreplicated]),
             bytes_s=setup.reiallowedbw_bytes_s,
             newer_than_ns=int(since_s * 1e9) if since_s else None,
+            memory=keeper.memories.attempt(),
         )
         if setup.reidetail:
             detail = Detail(self._loop, partial(self._context.log, "reintegre"), setup.paths)
@@ -294,8 +295,12 @@ class Synchronisation:
         self._in_thread("resync-flush", self._flush_local)
 
     def _flush_local(self) -> None:
-        for fd in self._root_fds:
-            syncfs(fd)
+        try:
+            for fd in self._root_fds:
+                syncfs(fd)
+        except OSError:
+            self._keeper.memories.clear()  # what was read may not be on the disk (I16)
+            raise
         self._loop.post(self._flushed_local)
 
     def _flushed_local(self) -> None:

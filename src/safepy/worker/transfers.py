@@ -42,6 +42,7 @@ class Transfers:
             scope,
             setup.reicommit_bytes,
             Moves(context.door_fds, aside, scope),
+            context.knowledge.memories.attempt(),
         )
         self._closed = self._told = False
         self._streams: list[BlockingStream] = []

@@ -94,3 +94,20 @@ def test_who_only_reads_is_told(trees: Trees) -> None:
         finally:
             process.kill()
     assert f"sleep (pid {process.pid}) works in {real(trees)}/sub" in text
+
+
+def test_whether_directories_were_closed_since_the_last_worker_is_known(trees: Trees) -> None:
+    """Also over several tries to start, and for the daemon that comes after this one."""
+    (real(trees) / "PG_VERSION").write_text("16\n")
+    trees.cover(marked=False)
+    trees.cover(marked=False)
+    assert not trees.kept_closed
+    trees.taken_over()
+    trees.cover(marked=False)
+    assert trees.kept_closed
+    next_one = Trees("web", trees.trees, trees._id_path)
+    next_one.cover(marked=False)
+    assert next_one.kept_closed
+    trees.uncover()
+    next_one.cover(marked=False)
+    assert not next_one.kept_closed

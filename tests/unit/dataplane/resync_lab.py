@@ -12,6 +12,7 @@ from safepy.core.replica.exclusion import Exclusion
 from safepy.core.replica.marks import FULL, WALK, Marks
 from safepy.core.replica.suspects import Suspects
 from safepy.dataplane.resync.intake import Receiver
+from safepy.dataplane.resync.memory import Memories
 from safepy.dataplane.resync.moves import Moves
 from safepy.dataplane.resync.scope import Scope
 from safepy.dataplane.resync.source import Source
@@ -89,8 +90,10 @@ class Lab:
 
     def __init__(
         self, left, right, streams=3, keep_aside=None, acl=True, on_progress=None,
-        suspects=(), target_suspects=(), rules=(), **source_options,
+        suspects=(), target_suspects=(), rules=(), memories=None, **source_options,
     ):  # fmt: skip
+        # Nobody tells of what tests change: then nothing may be remembered.
+        memory = [each.attempt() for each in memories or (Memories(0), Memories(0))]
         self.fds = [os.open(p, os.O_RDONLY | os.O_DIRECTORY) for p in (left, right)]
         pairs = [stream_pair() for _ in range(streams)]
         self.ours = [pair[0] for pair in pairs]
@@ -98,12 +101,12 @@ class Lab:
         scope = Scope([Exclusion(rules)])
         self.source = Source(
             [self.fds[0]], self.ours, on_progress, acl=acl,
-            suspects=suspects, scope=scope, **source_options,
+            suspects=suspects, scope=scope, memory=memory[0], **source_options,
         )  # fmt: skip
         roots = [self.fds[1]]
         self.moves = Moves(roots, keep_aside, scope)
         self.receiver = Receiver(
-            roots, acl, keep_aside, target_suspects, scope, moves=self.moves
+            roots, acl, keep_aside, target_suspects, scope, moves=self.moves, memory=memory[1]
         )  # fmt: skip
         self.targets = [Target(roots, s, receiver=self.receiver) for s in self.theirs]
         self.errors = []

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from safepy.dataplane.resync.memory import Memory
 from safepy.dataplane.resync.messages import (
     ABSENT,
     Answer,
@@ -24,9 +25,9 @@ from safepy.dataplane.resync.tree import Path
 from safepy.dataplane.resync.zones import (
     DIGEST_BYTES,
     differing_runs,
+    is_sparse,
     ranges_to_compare,
     segments,
-    zone_digests,
     zones_in,
 )
 from safepy.errors import PeerError
@@ -55,8 +56,9 @@ class Sender(Protocol):
 class Batch:
     """Content of many small files of the directory `path` in number `tree`, as few messages."""
 
-    def __init__(self, transfer: Sender, tree: int, path: Path) -> None:
+    def __init__(self, transfer: Sender, memory: Memory, tree: int, path: Path) -> None:
         self._transfer = transfer
+        self._memory = memory
         self.tree = tree
         self.path = path
         self._files: list[FileData] = []
@@ -78,10 +80,17 @@ class Batch:
         self._bytes += size
 
     def add_runs(
-        self, entry: Entry, fd: int, runs: Sequence[tuple[int, int]], sparse: bool, punch: bool
+        self,
+        entry: Entry,
+        inode: int,
+        fd: int,
+        runs: Sequence[tuple[int, int]],
+        sparse: bool,
+        punch: bool,
     ) -> int:
         """Read and add the content of `runs`; returns the bytes that travel."""
         copied = 0
+        key = (self.tree, inode)
         for start, end in runs:
             for first, last, is_data in segments(fd, start, end, sparse):
                 if not is_data:
@@ -94,16 +103,24 @@ class Batch:
                     if not piece:
                         break  # Shorter by now: marked.
                     self.add(entry.name, ((at, piece),))
+                    if not sparse:
+                        self._memory.read(key, at, piece)
                     at += len(piece)
                     copied += len(piece)
         return copied
 
     def add_whole(
-        self, entry: Entry, fd: int, runs: Sequence[tuple[int, int]], sparse: bool, punch: bool
+        self,
+        entry: Entry,
+        inode: int,
+        fd: int,
+        runs: Sequence[tuple[int, int]],
+        sparse: bool,
+        punch: bool,
     ) -> int:
         """As `add_runs`, and the entry with it: in one piece if it is small."""
         if sum(end - start for start, end in runs) > _PIECE_BYTES:
-            copied = self.add_runs(entry, fd, runs, sparse, punch)
+            copied = self.add_runs(entry, inode, fd, runs, sparse, punch)
             self.add(entry.name, entry=entry)
             return copied
         pieces: list[tuple[int, bytes]] = []
@@ -117,6 +134,8 @@ class Batch:
                 piece = os.pread(fd, last - first, first)
                 if piece:  # else shorter by now: marked
                     pieces.append((first, piece))
+                    if not sparse:
+                        self._memory.read((self.tree, inode), first, piece)
                     copied += len(piece)
         self.add(entry.name, tuple(pieces), tuple(holes) if punch else (), entry)
         return copied
@@ -158,15 +177,22 @@ class LargeFile:
     """One large file, or a part of it, under way: window by window, then ended with its entry."""
 
     def __init__(
-        self, transfer: Sender, shared: Shared, item: Large, entry: Entry, fd: int, sparse: bool
+        self,
+        transfer: Sender,
+        shared: Shared,
+        item: Large,
+        entry: Entry,
+        fd: int,
+        found: os.stat_result,
     ) -> None:
         self._transfer = transfer
         self._shared = shared
         self._item = item
         self._entry = entry
         self._fd = fd
-        self._sparse = sparse
-        self._batch = Batch(transfer, item.tree, item.path)
+        self._inode = found.st_ino
+        self._sparse = is_sparse(found)
+        self._batch = Batch(transfer, shared.memory, item.tree, item.path)
         self._windows = deque(windows_of(item, entry.size))
         self._under_way = 0
         self._changed = item.attributes or item.target_size != entry.size
@@ -208,8 +234,8 @@ class LargeFile:
         if theirs and len(theirs) != zones_in(ranges) * DIGEST_BYTES:
             raise PeerError("digests do not fit the file")
         if theirs:  # Otherwise its directory is missing there, which the barrier tells.
-            seed = self._shared.seed
-            ours = zone_digests(self._fd, ranges, self._entry.size, self._sparse, seed)
+            key, size = (self._item.tree, self._inode), self._entry.size
+            ours = self._shared.memory.of(key, self._fd, ranges, size, self._sparse)
             self._send(differing_runs(ranges, ours, theirs), punch=True)
         self._shared.count(compared=sum(end - start for start, end in ranges))
         if not self._windows and not self._under_way:
@@ -218,7 +244,7 @@ class LargeFile:
     def _send(self, runs: list[tuple[int, int]], punch: bool) -> None:
         if not runs:
             return
-        copied = self._batch.add_runs(self._entry, self._fd, runs, self._sparse, punch)
+        copied = self._batch.add_runs(self._entry, self._inode, self._fd, runs, self._sparse, punch)
         self._changed = True
         self._copied += copied
         compared = copied if not punch else 0

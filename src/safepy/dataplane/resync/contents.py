@@ -21,7 +21,6 @@ from safepy.dataplane.resync.zones import (
     is_sparse,
     joined,
     ranges_to_compare,
-    zone_digests,
     zones_in,
 )
 from safepy.errors import PeerError
@@ -37,7 +36,7 @@ class Contents(Conversation):
         self, tree: int, path: Path, entries: Sequence[Entry], wants: Sequence[Want]
     ) -> None:
         dir_fd: int | None = None
-        batch = Batch(self, tree, path)
+        batch = Batch(self, self._shared.memory, tree, path)
         large: list[Item] = []
         try:
             for want in wants:
@@ -70,7 +69,8 @@ class Contents(Conversation):
         if fd is None:
             return
         try:
-            sparse = is_sparse(os.fstat(fd))
+            found = os.fstat(fd)
+            sparse = is_sparse(found)
             if want.size == ABSENT:
                 runs = [(0, size)]
             else:
@@ -78,11 +78,14 @@ class Contents(Conversation):
                 theirs = want.digests or b""
                 if len(theirs) != zones_in(ranges) * DIGEST_BYTES:
                     raise PeerError("digests do not fit the file")
-                ours = zone_digests(fd, ranges, size, sparse, self._shared.seed)
+                key = (batch.tree, found.st_ino)
+                ours = self._shared.memory.of(key, fd, ranges, size, sparse)
                 runs = differing_runs(ranges, ours, theirs)
             copied = 0
             if runs or want.attributes or want.size != size:
-                copied = batch.add_whole(entry, fd, runs, sparse, punch=want.size != ABSENT)
+                copied = batch.add_whole(
+                    entry, found.st_ino, fd, runs, sparse, punch=want.size != ABSENT
+                )
         finally:
             os.close(fd)
         self._shared.count(1, 1 if runs else 0, weight(entry), copied)
@@ -110,7 +113,7 @@ class Contents(Conversation):
             self.close_file(fd)
             self._add(parts)
             return
-        LargeFile(self, self._shared, item, entry, fd, is_sparse(found)).begin()
+        LargeFile(self, self._shared, item, entry, fd, found).begin()
 
     def _ending(self, item: Ending) -> None:
         dir_fd = self._open(item.tree, item.path)
@@ -119,7 +122,7 @@ class Contents(Conversation):
         try:
             for seen in look(dir_fd, (item.name,), self._shared.acl):
                 if S_ISREG(seen.status.st_mode):
-                    batch = Batch(self, item.tree, item.path)
+                    batch = Batch(self, self._shared.memory, item.tree, item.path)
                     batch.add(item.name, entry=entry_of(seen, seen.ident, None, Rule.IDENT))
                     batch.send()
         finally:
@@ -137,7 +140,8 @@ class Contents(Conversation):
             return 0
         try:
             sparse = is_sparse(seen.status)
-            copied = batch.add_whole(entry, fd, [(0, entry.size)], sparse, punch=False)
+            whole = [(0, entry.size)]
+            copied = batch.add_whole(entry, seen.status.st_ino, fd, whole, sparse, punch=False)
         finally:
             os.close(fd)
         self._shared.on_copied(batch.tree, (*batch.path, entry.name))

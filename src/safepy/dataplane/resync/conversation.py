@@ -72,7 +72,7 @@ class Conversation(ABC):
     def _begin(self) -> None:
         if not self._begun:
             self._begun = True
-            self.say(Begin(self._shared.seed))
+            self.say(Begin(self._shared.memory.seed))
 
     def barrier(self, flush: bool = False, settled: bool = False) -> None:
         """Wait until the target has done everything that was sent on this stream; see

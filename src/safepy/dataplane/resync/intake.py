@@ -12,6 +12,7 @@ from safepy.core.replica.marks import TO_THE_END, Extents
 from safepy.core.replica.suspects import Suspects
 from safepy.dataplane.resync import tree as trees
 from safepy.dataplane.resync.aside import Aside
+from safepy.dataplane.resync.memory import EVERYTHING, Memories, Memory
 from safepy.dataplane.resync.messages import (
     Answer,
     Compare,
@@ -31,7 +32,6 @@ from safepy.dataplane.resync.zones import (
     is_sparse,
     joined,
     ranges_to_compare,
-    zone_digests,
     zones_in,
 )
 from safepy.errors import PeerError
@@ -58,6 +58,8 @@ class Receiver:
     scope: Scope = field(default_factory=Scope)
     commit_bytes: int = 0
     moves: Moves | None = None
+    #: What is known of the content of files here.
+    memory: Memory = field(default_factory=lambda: Memories().attempt())
 
 
 class Intake:
@@ -76,7 +78,7 @@ class Intake:
         self._breathe = breathe
         #: Bytes of large files that were written and not committed.
         self._uncommitted: dict[tuple[int, Path], int] = {}
-        self.seed = 0
+        self._memory = receiver.memory
         self.files_written = 0
         self.bytes_written = 0
 
@@ -110,7 +112,7 @@ class Intake:
             try:
                 size = min(found.st_size, entry.size)
                 sparse = is_sparse(found)
-                digests = b"".join(zone_digests(fd, ranges, size, sparse, self.seed))
+                digests = self._memory.of((tree, found.st_ino), fd, ranges, size, sparse)
             finally:
                 os.close(fd)
         return Want(index, found.st_size, full, differ, digests, extents=own)
@@ -138,8 +140,9 @@ class Intake:
             try:
                 found = os.fstat(fd)
                 size = min(found.st_size, request.size)
-                digests = zone_digests(fd, request.ranges, size, is_sparse(found), self.seed)
-                return Digests(b"".join(digests))
+                key = (request.tree, found.st_ino)
+                sparse = is_sparse(found)
+                return Digests(self._memory.of(key, fd, request.ranges, size, sparse))
             finally:
                 os.close(fd)
         except OSError as error:
@@ -172,8 +175,7 @@ class Intake:
         entry = file.entry
         if entry is not None and not S_ISREG(entry.mode):
             raise PeerError("content for what is no file")
-        #: Of a new file, what was written in one piece from its beginning; else -1.
-        size = 0
+        memory, size, new = self._memory, 0, True
         try:
             fd = os.open(file.name, CREATE, 0o600, dir_fd=dir_fd)
             if self._aside is not None:
@@ -184,9 +186,12 @@ class Intake:
             if self._aside is not None and touches:
                 self._aside.keep(tree, path, dir_fd, going=False, breathe=self._breathe)
             fd = trees.open_file(dir_fd, file.name, os.O_WRONLY)
-            size = found.st_size
+            size, new = found.st_size, False
         written = 0
         try:
+            key = (tree, os.fstat(fd).st_ino)
+            touched = [(offset, offset + len(piece)) for offset, piece in file.pieces]
+            memory.writing(key, EVERYTHING if new else [*touched, *file.holes])
             for offset, piece in file.pieces:
                 write_all(fd, piece, offset)
                 written += len(piece)
@@ -195,9 +200,13 @@ class Intake:
                 punch(fd, start, end)
             if entry is not None:
                 if size != entry.size:
+                    memory.writing(key, EVERYTHING)
                     os.ftruncate(fd, entry.size)
                 self.files_written += 1
                 trees.apply_to_descriptor(fd, entry, self._acl)
+            if entry is None or size == entry.size:
+                for offset, piece in file.pieces:
+                    memory.written(key, offset, piece)
             if self._receiver.commit_bytes:
                 self._commit(tree, path, fd, written, entry is not None)
         finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import threading
 import time
 from collections import deque
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from safepy.core.replica.marks import Extents, Mark
 from safepy.dataplane.resync import tree as trees
 from safepy.dataplane.resync.links import LinkNames
+from safepy.dataplane.resync.memory import Memory
 from safepy.dataplane.resync.messages import ResyncFailed, Rule
 from safepy.dataplane.resync.pacing import Pace
 from safepy.dataplane.resync.policy import Policy
@@ -193,13 +193,16 @@ class Shared:
         policy: Policy,
         scope: Scope,
         pace: Pace,
+        memory: Memory,
     ) -> None:
         self.root_fds = root_fds
         self.acl = acl
         self.policy = policy
         self.scope = scope
         self.pace = pace
-        self.seed = secrets.randbits(63)
+        #: What was read by earlier attempts need not be read again.
+        self.memory = memory
+        memory.begin()
         #: Told of each file of which content travelled; from the transfer threads.
         self.on_copied: Callable[[int, Path], None] = lambda tree, path: None
         #: The target holds something that it took out of its place.

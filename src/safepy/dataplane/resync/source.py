@@ -20,6 +20,7 @@ from stat import S_ISDIR, S_ISREG
 from safepy.core.replica.marks import Mark, Marks
 from safepy.core.replica.suspects import Suspects
 from safepy.dataplane.resync import tree as trees
+from safepy.dataplane.resync.memory import Memories, Memory
 from safepy.dataplane.resync.messages import ResyncFailed
 from safepy.dataplane.resync.pacing import Pace
 from safepy.dataplane.resync.policy import Policy
@@ -71,7 +72,8 @@ class Source:
     times a second. `acl`: POSIX ACLs are replicated too. `suspects`: one for each tree, or none:
     content that is to be compared wherever a file is found. `scope`: what is left out.
     `bytes_s`: the bandwidth (0: no limit). `newer_than_ns`: below WALK marks, files modified later
-    are compared whole and all others taken as equal, by an operator's word.
+    are compared whole and all others taken as equal, by an operator's word. `memory`: what is known
+    of the content of files from former attempts.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Source:
         scope: Scope | None = None,
         bytes_s: int = 0,
         newer_than_ns: int | None = None,
+        memory: Memory | None = None,
     ) -> None:
         self._shared = Shared(
             root_fds,
@@ -92,6 +95,7 @@ class Source:
             Policy(suspects, newer_than_ns),
             scope or Scope(),
             Pace(bytes_s),
+            memory or Memories().attempt(),
         )
         self._transfers = [Transfer(self._shared, stream) for stream in streams]
         self._streams = list(streams)

@@ -18,8 +18,9 @@ from xxhash import xxh3_64_intdigest, xxh3_128
 
 from safepy.core.replica.marks import Extents
 from safepy.dataplane.resync import tree as trees
+from safepy.dataplane.resync.memory import Memories, Memory
 from safepy.dataplane.resync.messages import Entry
-from safepy.dataplane.resync.zones import is_sparse, zone_digests
+from safepy.dataplane.resync.zones import is_sparse
 
 #: A segment ends after about so many names.
 SEGMENT_NAMES = 256
@@ -84,7 +85,8 @@ class Summary:
     """One directory's digests in the making.
 
     `asks` says whether a file must be listed even if it seems equal: then its segment's digest
-    equals none. `content`: files up to CONTENT_BYTES count with what is in them.
+    equals none. `content`: files up to CONTENT_BYTES count with what is in them; `memory` knows
+    that of some, of directory number `tree`.
     """
 
     def __init__(
@@ -93,11 +95,15 @@ class Summary:
         seed: int,
         content: bool,
         asks: Callable[[Seen], bool],
+        memory: Memory | None = None,
+        tree: int = 0,
     ) -> None:
         self._dir_fd = dir_fd
         self._seed = seed
         self._content = content
         self._asks = asks
+        self._memory = memory or Memories().attempt()
+        self._tree = tree
 
     def of(self, seen: Iterable[Seen]) -> Iterator[tuple[bytes, bytes]]:
         """The segments of these names, which come in order."""
@@ -144,6 +150,11 @@ class Summary:
         size = seen.status.st_size
         if not self._content or not 0 < size <= CONTENT_BYTES:
             return b""
+        key, ranges = (self._tree, seen.status.st_ino), [(0, size)]
+        sparse = is_sparse(seen.status)
+        known = None if sparse else self._memory.known(key, ranges, size)
+        if known is not None:
+            return known
         try:
             fd = trees.open_seen(self._dir_fd, seen.name, seen.status)
         except OSError as error:
@@ -151,7 +162,7 @@ class Summary:
                 raise
             return os.urandom(16)
         try:
-            return b"".join(zone_digests(fd, [(0, size)], size, is_sparse(seen.status), self._seed))
+            return self._memory.of(key, fd, ranges, size, sparse)
         finally:
             os.close(fd)
 

@@ -46,7 +46,8 @@ class Survey:
         def asks(seen: Seen) -> bool:
             return not self.full and policy.asks(tree, seen.status, seen.ident)
 
-        summary = Summary(dir_fd, shared.seed, self.full, asks)
+        memory = shared.memory
+        summary = Summary(dir_fd, memory.seed, self.full, asks, memory, tree)
         return tuple(summary.of(self._noting(dir_fd, look(dir_fd, self._names, shared.acl))))
 
     def _noting(self, dir_fd: int, all_seen: Iterable[Seen]) -> Iterator[Seen]:

@@ -17,6 +17,7 @@ from safepy.dataplane.resync import tree as trees
 from safepy.dataplane.resync.arrangement import arranged, same_kind
 from safepy.dataplane.resync.aside import Aside
 from safepy.dataplane.resync.intake import INLINE_BYTES, Intake, Receiver
+from safepy.dataplane.resync.memory import EVERYTHING
 from safepy.dataplane.resync.messages import (
     ABSENT,
     Answer,
@@ -137,7 +138,7 @@ class Target:
             case Data():
                 self._content.data(request)
             case Begin():
-                self._content.seed = request.seed
+                self._receiver.memory.begin(request.seed)
             case Summarise():
                 return self._summarise(request)
             case Attributes():
@@ -195,7 +196,8 @@ class Target:
         def asks(seen: Seen) -> bool:
             return suspects is not None and bool(suspects.of(seen.status.st_ino, seen.ident))
 
-        summary = Summary(dir_fd, self._content.seed, content, asks)
+        memory = receiver.memory
+        summary = Summary(dir_fd, memory.seed, content, asks, memory, tree)
         names = self._names_in(tree, path, dir_fd)
         return tuple(summary.of(self._breathing(look(dir_fd, names, self._acl))))
 
@@ -351,6 +353,9 @@ class Target:
 
     def _make(self, tree: int, path: Path, dir_fd: int, entry: Entry) -> None:
         make(dir_fd, path[-1], entry)
+        if S_ISREG(entry.mode):  # its number may be that of a file that is gone
+            inode = os.stat(path[-1], dir_fd=dir_fd, follow_symlinks=False).st_ino
+            self._receiver.memory.writing((tree, inode), EVERYTHING)
         if self._aside is not None:
             self._aside.made(tree, path)
 

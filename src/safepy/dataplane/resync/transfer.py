@@ -191,7 +191,7 @@ class Transfer(Contents):
         if dir_fd is None:
             return
         shared.finish_directory(tree, path)
-        batch = Batch(self, tree, path)
+        batch = Batch(self, shared.memory, tree, path)
         part = Part()
         files = copied_files = copied = 0
         try:

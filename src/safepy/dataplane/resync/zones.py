@@ -109,15 +109,14 @@ def segments(fd: int, start: int, end: int, sparse: bool) -> Iterator[tuple[int,
 
 
 def differing_runs(
-    ranges: Iterable[tuple[int, int]], ours: Iterable[bytes], theirs: bytes
+    ranges: Iterable[tuple[int, int]], ours: bytes, theirs: bytes
 ) -> list[tuple[int, int]]:
     """The ranges whose digests differ, neighbours joined."""
     runs: list[tuple[int, int]] = []
-    digests = iter(ours)
     index = 0
     for start, end in ranges:
         for at in range(start, end, ZONE_BYTES):
-            if next(digests) != theirs[index : index + DIGEST_BYTES]:
+            if ours[index : index + DIGEST_BYTES] != theirs[index : index + DIGEST_BYTES]:
                 stop = min(at + ZONE_BYTES, end)
                 if runs and runs[-1][1] == at:
                     runs[-1] = (runs[-1][0], stop)
