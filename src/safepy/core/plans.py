@@ -146,6 +146,12 @@ def stops(
     return plan
 
 
+def unwatched(ran: frozenset[str]) -> Plan:
+    """Nobody looks at what runs any more: an application whose gate is shut and whose address is
+    gone may well fail, and a rule about it must not meddle with the retreat."""
+    return tuple(Watch(script_class, False) for script_class in STOP_ORDER if script_class in ran)
+
+
 def starts(ran: frozenset[str], current: State, after: State, action: str) -> Plan:
     """Start what runs in `after` and does not run yet."""
     plan: Plan = ()
@@ -278,6 +284,7 @@ def step_aside(ran: frozenset[str], current: State, target: State, outdated: boo
     """Forced retreat to SECOND or WAIT: the gate closes first, and the record says that we are
     behind before the stop scripts, which may take long, are called."""
     return (
+        *unwatched(ran),
         Work.DEMOTE,
         Address.REMOVE,
         Save.OUTDATED if outdated else Save.STEPPED_DOWN,
@@ -290,6 +297,7 @@ def step_aside(ran: frozenset[str], current: State, target: State, outdated: boo
 def stop_aside(ran: frozenset[str], current: State, action: str, outdated: bool) -> Plan:
     """A retreat in the middle of a stop: the gate closes at once, and the stop goes on."""
     return (
+        *unwatched(ran),
         Work.DEMOTE,
         Address.REMOVE,
         Save.OUTDATED if outdated else Save.STEPPED_DOWN,
@@ -319,6 +327,7 @@ def stop_broken(ran: frozenset[str], current: State, action: str) -> Plan:
     """ALONE or PRIM to WAIT when the worker died: nothing to flush, and the record goes on saying
     that the end was not clean. The gate closed with it, so the addresses go first."""
     return (
+        *unwatched(ran),
         Address.REMOVE,
         *stops(ran, current, State.WAIT, action),
         Script("transition", current, State.WAIT, action),

@@ -13,6 +13,7 @@ from safepy.config.schema import Rfs
 from safepy.core import machine, restarts, status
 from safepy.core.events import ActionRequested, Event, Reconfigured, SyncDue, Tick
 from safepy.core.state import ModuleState, Params
+from safepy.daemon.addresses import Addresses
 from safepy.daemon.beats import Beats
 from safepy.daemon.checking import (
     Checking,
@@ -96,6 +97,10 @@ class Module:
             self.worker = WorkerLink(
                 self.name, self._worker_plan, self.voice, self.post, self._worker_alive
             )
+        self.addresses: Addresses | None = None
+        if config.vip is not None:
+            state_dir = paths.state_dir
+            self.addresses = Addresses(self.name, config.vip, state_dir, self.voice.say, self._note)
         syncat = "" if config.rfs is None else config.rfs.syncat
         self._scheduler = Scheduler(syncat, self._sync_due)
         self._mount_checker = self._mounts_to_check()
@@ -111,6 +116,7 @@ class Module:
             trees=self.trees,
             worker=self.worker,
             witnesses=witnesses_of(config.checks, self.reporter.report),
+            addresses=self.addresses,
         )
         self._executor = Executor(self.parts, self.post, self.publish)
         self._runtime = Runtime(
@@ -137,6 +143,8 @@ class Module:
                     ("heart", self._runtime.run()),
                 ):
                     tasks.create_task(work, name=f"{self.name} {what}")
+                if self.addresses is not None:
+                    tasks.create_task(self.addresses.run(), name=f"{self.name} addresses")
         finally:
             if self.worker is not None:
                 self.worker.abandon()
@@ -298,10 +306,16 @@ class Module:
                 await self.scripts.run(name, ("WAIT", "STOP", "stop"), True, limit_s)
         if self.trees is not None:
             await asyncio.to_thread(self.trees.uncover)
+        if self.addresses is not None:
+            await self.addresses.remove()
 
     @property
     def was_active(self) -> bool:
         return self.parts.record.active is not Active.NONE
+
+    def _note(self, resource: str, value: str, who: str) -> None:
+        """A number that changes all the time: stored, and no line in the log."""
+        self.resources.set(resource, value, who, log=False)
 
     def _note_started(self) -> None:
         """For the next start of the daemon (`boot.wanted_by`)."""

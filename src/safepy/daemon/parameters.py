@@ -49,6 +49,7 @@ def params_of(
         syncdelta_s=0.0 if rfs is None else rfs.syncdelta_s,
         syncat=rfs is not None and bool(rfs.syncat),
         callbacks=rfs is not None and rfs.callbacks,
+        has_vip=config.vip is not None,
         config_digest=config.digest,
         wall_offset_s=clock.wall() - clock.boottime(),
     )

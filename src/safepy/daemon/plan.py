@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from safepy.config.paths import ModulePaths
 from safepy.config.schema import Cluster, ModuleConfig
+from safepy.config.vip import Interface, generated_checks
 from safepy.daemon.site import resolve
 from safepy.daemon.trees import Tree, Trees
 from safepy.daemon.worker_link import WorkerPlan
+from safepy.host.netlink import own_interfaces
 from safepy.net.lanes import LaneEnds
 from safepy.wire.secure import module_key
 from safepy.worker import messages
@@ -19,6 +22,8 @@ from safepy.worker import messages
 HEART_PORT = 8888
 RFS_PORT = 5600
 RFS_PORT_STEP = 4
+log = logging.getLogger(__name__)
+
 WORKER_ARGV = (sys.executable, "-m", "safepy.worker")
 
 
@@ -52,7 +57,10 @@ class Plan:
 def plan_module(
     paths: ModulePaths, module_id: int, config: ModuleConfig, cluster: Cluster, node: str, peer: str
 ) -> Plan:
-    """Raises ConfigError for a name that cannot be resolved. Blocks for names."""
+    """Raises ConfigError for a name that cannot be resolved. Blocks for names and the kernel."""
+    if config.vip is not None:
+        generated = generated_checks(config.vip, cluster, node, _own_interfaces(), config.checks)
+        config = replace(config, checks=(*config.checks, *generated))
     if config.mode == "light":
         return Plan(paths, module_id, config, node, "", (), "", "")
     port = config.port or heart_port(module_id)
@@ -62,6 +70,15 @@ def plan_module(
         local, remote = _ends(cluster, beat.lan, node, peer)
         lanes.append(LaneEnds(beat.ident, local, remote, port))
     return Plan(paths, module_id, config, node, peer, tuple(lanes), flow_local, flow_peer)
+
+
+def _own_interfaces() -> tuple[Interface, ...]:
+    try:
+        return own_interfaces()
+    except OSError as error:
+        # Then cluster.xml has to do.
+        log.warning("the addresses of this node cannot be read: %s", error)
+        return ()
 
 
 def _ends(cluster: Cluster, lan_name: str, node: str, peer: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from safepy.config.vip import addresses
 from safepy.core import maintenance
 from safepy.core.restarts import LoopCount
 from safepy.core.state import Maintenance
@@ -19,7 +20,7 @@ from safepy.storage.resources import Resources
 #: Classes of resources that each run has to test anew.
 TESTED = (
     *("heartbeat", "heartbeatlocaladdr", "proc", "tcp", "ping", "intf", "ip", "module"),
-    *("splitbrain", "disk", "node", "rule"),
+    *("splitbrain", "disk", "node", "rule", "connections"),
 )
 
 
@@ -59,6 +60,8 @@ def begin_resources(resources: Resources, plan: Plan, keep: bool = False) -> Non
     config = plan.config
     fresh = {f"proc.{proc.name}": "init" for proc in config.errd.procs}
     fresh |= {check.resource: "init" for check in config.checks}
+    counted = [address.addr for address in addresses(config.vip) if address.connections]
+    fresh |= {f"connections.{address}": "0" for address in counted}
     for ends in plan.lanes:
         fresh |= {f"heartbeat.{ends.name}": "init", f"heartbeatlocaladdr.{ends.name}": "init"}
     known = fresh.keys() | {rule.resource for rule in config.rules.rules}
