@@ -171,8 +171,12 @@ class ProcessChecker:
         except (SafekitError, OSError) as error:
             self._trouble("processes", str(error))
         try:
-            counts |= await service.count(procs, self._view, since_s)
-            self._troubles.pop("services", None)
+            told, untold = await service.count(procs, self._view, since_s)
+            counts |= told
+            if untold:
+                self._trouble("services", f"systemctl says nothing about {', '.join(untold)}")
+            else:
+                self._troubles.pop("services", None)
         except SafekitError as error:
             self._trouble("services", str(error))
         return counts

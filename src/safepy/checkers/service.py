@@ -8,11 +8,17 @@ from safepy.checkers.hostview import HostView
 from safepy.config.schema import Proc
 
 
-async def count(procs: Sequence[Proc], view: HostView, since_s: float) -> dict[str, int]:
+async def count(
+    procs: Sequence[Proc], view: HostView, since_s: float
+) -> tuple[dict[str, int], list[str]]:
     """1 for each service of `procs` that runs, 0 for each that does not (or that systemd does not
-    know). Raises LocalFault when systemd cannot be asked: that says nothing about a service."""
+    know), and those about which systemd says nothing at all: nothing is known of them.
+
+    Raises LocalFault when systemd cannot be asked.
+    """
     services = [proc.name for proc in procs if proc.service]
     if not services:
-        return {}
+        return {}, []
     units = await view.services(since_s)
-    return {name: int(units[name].runs) if name in units else 0 for name in services}
+    told = {name: int(units[name].runs) for name in services if name in units}
+    return told, [name for name in services if name not in told]

@@ -13,7 +13,7 @@ from safepy.config.schema import Rfs
 from safepy.core import machine, restarts, status
 from safepy.core.events import ActionRequested, Event, Reconfigured, SyncDue, Tick
 from safepy.core.state import ModuleState, Params
-from safepy.daemon.addresses import Addresses
+from safepy.daemon.addresses import Addresses, orders
 from safepy.daemon.beats import Beats
 from safepy.daemon.checking import (
     Checking,
@@ -99,8 +99,8 @@ class Module:
             )
         self.addresses: Addresses | None = None
         if config.vip is not None:
-            state_dir = paths.state_dir
-            self.addresses = Addresses(self.name, config.vip, state_dir, self.voice.say, self._note)
+            order = orders(config.vip, paths.state_dir)
+            self.addresses = Addresses(self.name, config.vip, order, self.voice.say, self._note)
         syncat = "" if config.rfs is None else config.rfs.syncat
         self._scheduler = Scheduler(syncat, self._sync_due)
         self._mount_checker = self._mounts_to_check()
@@ -179,7 +179,7 @@ class Module:
             lambda: not self.in_maintenance,
             self.plan.paths.errdlist,
         )
-        self.scripts.before_stop = made.end_handlers
+        self.scripts.before = made.before_script
         if not setting(self.resources, "errd", True):
             made.suspend(True)
         return made

@@ -19,12 +19,9 @@ from safepy.model import Level
 SCRIPT_LOGS_MAX = 200
 SCRIPT_LOGS_BYTES_MAX = 64 << 20
 SCRIPT_LOGS_MIN = 20
-#: Before these run, whatever might start the application again has ended. `stop_sec` is none of
-#: them: it is called when a primary gets its secondary, and the application goes on.
-ENDS_THE_APPLICATION = ("stop_prim", "stop_both", "stop_second")
 
 
-async def nothing() -> None:
+async def nothing(_script: str) -> None:
     pass
 
 
@@ -45,8 +42,8 @@ class ModuleScripts:
         self._paths = paths
         self.renew(user)
         self._runs: set[asyncio.Task[None]] = set()
-        #: Called, and waited for, before the application is stopped.
-        self.before_stop: Callable[[], Awaitable[None]] = nothing
+        #: Called with a script's name, and waited for, before it runs.
+        self.before: Callable[[str], Awaitable[None]] = nothing
 
     def renew(self, user: User | None) -> None:
         """`<user>` is this from now on; a script that runs is not touched."""
@@ -65,8 +62,7 @@ class ModuleScripts:
         """
         if self._user is None:
             return
-        if name in ENDS_THE_APPLICATION:
-            await self.before_stop()
+        await self.before(name)
         for before in self._runs:
             before.cancel()
         if self._runs:

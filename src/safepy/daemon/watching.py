@@ -22,6 +22,9 @@ from safepy.errors import RequestRefused, SafekitError
 from safepy.model import Level
 
 WHO = "errd"
+#: `stop_sec` is none of them: it is called when a primary gets its secondary, and what a handler
+#: is about to start again goes on running.
+ENDS_THE_APPLICATION = ("stop_prim", "stop_both", "stop_second")
 #: The stronger one includes the weaker one.
 _DIRECT = ("restart", "stopstart", "stop")
 
@@ -86,7 +89,7 @@ class Watching:
         self.enable(checker_class, on)
 
     def end_own_classes(self) -> None:
-        """The module is STOP: what its scripts enabled is watched no more."""
+        """What the module's scripts enabled is watched no more: it is STOP, or starts anew."""
         for checker_class in self._checker.classes - set(CLASSES):
             self.enable(checker_class, False)
 
@@ -146,6 +149,13 @@ class Watching:
             self._post(ActionRequested("stopstart", WHO, WHO))
         finally:
             del self._handlers[proc.name]
+
+    async def before_script(self, name: str) -> None:
+        """A script of the module is about to run."""
+        if name in ENDS_THE_APPLICATION:
+            await self.end_handlers()
+        elif name == "prestart":
+            self.end_own_classes()  # a new life of the module
 
     async def end_handlers(self) -> None:
         """No handler runs any more, so none starts the application behind the stop scripts."""

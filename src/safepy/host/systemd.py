@@ -13,6 +13,7 @@ from safepy.errors import LocalFault
 
 SYSTEMCTL = "systemctl"
 OUTPUT_BYTES_MAX = 4 << 20
+COMPLAINT_BYTES_MAX = 64 << 10
 _PROPERTIES = "Id,Names,LoadState,ActiveState,SubState"
 _SUFFIXES = (
     *(".service", ".socket", ".target", ".mount", ".automount", ".timer", ".path", ".slice"),
@@ -89,7 +90,7 @@ async def _output(program: str, *arguments: str) -> str:
     assert process.stdout is not None and process.stderr is not None
     try:
         data, complaint = await asyncio.gather(
-            process.stdout.read(OUTPUT_BYTES_MAX), process.stderr.read(4096)
+            _all(process.stdout, OUTPUT_BYTES_MAX), _all(process.stderr, COMPLAINT_BYTES_MAX)
         )
         code = await process.wait()
     finally:
@@ -101,6 +102,16 @@ async def _output(program: str, *arguments: str) -> str:
         lines = complaint.decode(errors="replace").strip().splitlines() or [f"exit code {code}"]
         raise LocalFault(f"{program}: {lines[0]}")
     return data.decode(errors="replace")
+
+
+async def _all(stream: asyncio.StreamReader, limit: int) -> bytes:
+    """To its end. Raises LocalFault when there is more than `limit`."""
+    data = bytearray()
+    while piece := await stream.read(65536):
+        data += piece
+        if len(data) > limit:
+            raise LocalFault("systemctl gives an answer without end")
+    return bytes(data)
 
 
 def _environment(own: Mapping[str, str]) -> dict[str, str]:

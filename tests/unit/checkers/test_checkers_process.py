@@ -235,9 +235,13 @@ async def test_services_are_asked_for_by_name_and_their_states_count() -> None:
         await host.until(lambda: sorted(host.said) == [("app", True), ("web", True)])
         host.units = {"web": Unit("loaded", "failed", "failed")}
         await host.until(lambda: host.said[-1] == ("web", False))
-        host.units = {}  # systemd does not know it
+        host.units = {}  # an answer that leaves it out
+        await host.until(lambda: bool(host.troubles))
+        assert host.troubles == [
+            "The services cannot be looked at: systemctl says nothing about web"
+        ]
         await host.looks_more(2)
-        assert host.looks[-1][-1] == Finding(WEB, 0, up=False, changed=False)
+        assert [each.proc for each in host.looks[-1]] == [APP]
 
 
 async def test_systemd_that_cannot_be_asked_says_nothing_about_a_service() -> None:
