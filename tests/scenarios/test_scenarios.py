@@ -4,9 +4,11 @@ it protects; above `----` stands what happens, below it what the two nodes log a
 Verbs: with KEY=VALUE.. | pair | ACTION NODE (start, prim, second, stop, swap, restart,
 stopstart) | detect NODE ACTION | power off|on NODE | kill daemon|worker NODE | freeze|awake NODE |
 cut|join LANE|all | failover on|off NODE | until NODE STATE STATUS | status NODE | run SECONDS |
-equal | witness lost NODE|all | witness back | ACTION fullsync NODE | primforce NODE |
+equal | witness|router lost NODE|all | witness|router back | ACTION fullsync NODE | primforce NODE |
 secondforce DATE NODE | rfssync full NODE | rfssync external ROLE UID NODE | syncat NODE (the date
-has come) | backup|restore NODE (the whole disk, with the records) | fails SCRIPT NODE
+has come) | backup|restore NODE (the whole disk, with the records) | fails SCRIPT NODE |
+xml ... (at the beginning: what stands in <service>) | resource NODE NAME VALUE (what a checker
+would find) | checker on|off NODE | incloop|resetloop NODE
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from cluster import NAMES, Cluster
+from configured import parameters
 from disk import Disk
 
 from safepy.core import events as e
@@ -30,8 +33,8 @@ ACTIONS = ("start", "prim", "second", "stop", "swap", "restart", "stopstart")
 UNTIL_S = 60.0
 
 
-def _cluster(options: dict[str, str]) -> Cluster:
-    params: dict[str, object] = {"defaultprim": options.get("defaultprim", "alone")}
+def _cluster(options: dict[str, str], configured: list[str]) -> Cluster:
+    params = parameters(configured) | {"defaultprim": options.get("defaultprim", "alone")}
     if "arbiter" in options:
         required = tuple(Arbiter(name) for name in options["arbiter"].split("+"))
         params["arbitration"] = Arbitration(required, guarded="n2", watchdog_s=3.0)
@@ -41,12 +44,15 @@ def _cluster(options: dict[str, str]) -> Cluster:
         params["syncdelta_s"] = float(options["syncdelta"])
     for switch in ("syncat", "callbacks"):
         params[switch] = options.get(switch) == "on"
+    if options.get("rfs") == "off":
+        params["has_rfs"] = False
     params["has_vip"] = options.get("vip") == "on"
     lanes = ("default", "flow") if options.get("lanes") == "2" else ("default",)
     cluster = Cluster(0, lanes=lanes, write_every_s=0.5, **params)
     for node in cluster.nodes.values():
         node.script_s = (0.1, 0.1)
         node.save_s = (0.005, 0.005)
+        node.checkers.delay_s = (0.5, 0.5)
     for lane in cluster.network.lanes.values():
         lane.delay_s = (0.001, 0.001)
     cluster.network.stream_delay_s = (0.001, 0.001)
@@ -65,7 +71,11 @@ class Story:
         options: dict[str, str] = {}
         if self.lines and self.lines[0].startswith("with "):
             options = dict(word.split("=") for word in self.lines.pop(0).split()[1:])
-        self.cluster = _cluster(options)
+        configured: list[str] = []
+        while self.lines and self.lines[0].startswith("xml "):
+            configured.append(self.lines.pop(0).removeprefix("xml "))
+        self.has_rules = bool(configured)
+        self.cluster = _cluster(options, configured)
         self.began = 0.0
         self.backups: dict[str, Disk] = {}
 
@@ -137,8 +147,21 @@ class Story:
                 cluster.arbiters.witness_cut.add(node)
             case ["witness", "back"]:
                 cluster.arbiters.witness_cut.clear()
+            case ["router", "lost", "all"]:
+                cluster.arbiters.router_cut.update(NAMES)
+            case ["router", "lost", node]:
+                cluster.arbiters.router_cut.add(node)
+            case ["router", "back"]:
+                cluster.arbiters.router_cut.clear()
             case ["failover", on, node]:
                 cluster.nodes[node].happen(e.FailoverSet(on == "on"))
+            case ["resource", node, name, value]:
+                cluster.nodes[node].checkers.becomes(name, value)
+            case ["checker", on, node]:
+                cluster.nodes[node].checkers.switch(on == "on")
+            case ["incloop" | "resetloop" as change, node]:
+                event = e.LoopChanged(change.removesuffix("loop"), "handler")
+                cluster.nodes[node].happen(event)
             case ["until", node, state, status]:
                 self._until(node, State(state), Status(status))
             case ["status", node]:
@@ -173,7 +196,7 @@ class Story:
         for moment, node, text in self.cluster.story:
             if node == "--":
                 lines.append(f"         {'> ' + text}")
-            elif _worth_telling(text):
+            elif _worth_telling(text) or (self.has_rules and "Implicit_wakeup" in text):
                 lines.append(f"{moment - self.began:7.2f}  {node}  {text}")
         return lines
 

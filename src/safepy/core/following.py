@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from safepy.model import Active, Disk, Level, State
 
-from . import election, maintenance, operator, permission, plans, records, reunion, serving, stopping
+from . import (
+    election,
+    maintenance,
+    operator,
+    permission,
+    plans,
+    records,
+    reunion,
+    serving,
+    stopping,
+)
 from .arbitration import Arbiter, evidence
 from .commands import Adopted
 from .election import Verdict
@@ -247,7 +257,7 @@ def _take_over(t: Turn) -> bool:
     if not permission.granted(s, arbiters):
         if not permission.given_up(t):
             return permission.pursue(t, arbiters)
-        t.announce(Level.CRITICAL, f"No permission to serve alone: {permission.refusal(s)}")
+        permission.refused(t)
         leave(t, Cause.REFUSED)
         return True
     if cause is not Cause.SWAP:

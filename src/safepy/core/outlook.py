@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from safepy.model import Beat, Level, State
 
-from . import links, operator, rebooting
+from . import links, operator, permission, rebooting
 from .arbitration import Arbiter
 from .commands import DisarmWatchdog, FeedWatchdog, Publish, SendBeat, SetResource
 from .failover import acting
@@ -108,6 +108,7 @@ def _local(t: Turn) -> None:
     if s.told_rules is not s.rules_true:
         s.told_rules = s.rules_true
         values |= acting.resources(s)
+    values |= permission.uptodate(s)
     values["usersetting.checker"] = "on" if s.checking else "off"
     _set_all(t, values)
     if not s.loop.count:
@@ -138,6 +139,8 @@ def _beats(t: Turn) -> None:
     """Every pulse on every lane, and at once on all of them when the view changed."""
     s = t.s
     view = view_of(s)
+    if view.held != s.told_held:
+        s.told_held, s.held_at = view.held, t.now
     s.links, sent = links.send(s.links, t.now, everywhere=view != s.told_view)
     s.told_view = view
     for beat in sent:

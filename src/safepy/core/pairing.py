@@ -193,8 +193,13 @@ def _secondary_gone(t: Turn) -> bool:
         if s.params.has_rfs:
             freeze(t)
         else:
+            arbiters = permission.needed(s, back=s.doubt) if t.peer_lost else ()
+            if arbiters and not permission.granted(s, arbiters):
+                # Nothing is held meanwhile: what the application does is not known here.
+                return permission.pursue(t, arbiters)
+            permission.forget(s)
             s.link = Link.SOLO
-            t.permitted("E6" if t.peer_lost else "E1")
+            t.permitted(evidence(arbiters or ()) if t.peer_lost else "E1")
             t.want(records.confirm(records.claim(s.wanted, s.params.session)))
             if s.state is State.PRIM:
                 _show(t, State.ALONE, Cause.SECONDARY_GONE)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from safepy.model import Active
+from safepy.model import Active, Level
 
 from . import commands
 from .arbitration import Arbiter
@@ -40,9 +40,10 @@ def needed(s: ModuleState, back: bool) -> tuple[Arbiter, ...] | None:
     `back`: this node restarted, or slept while the other one may have led. Then only a witness
     counts: that the other node is off now says nothing about what it acknowledged (K12c)."""
     arbitration = s.params.arbitration
-    if not s.params.has_rfs:
-        return ()
     required = arbitration.required
+    if not s.params.has_rfs:
+        # No data can diverge, but the application should not run twice (reference 7.5).
+        return tuple(a for a in required if a is Arbiter.PING)
     if back and Arbiter.WITNESS not in required:
         return None
     if Arbiter.WITNESS in required and not s.wanted.shared:
@@ -177,6 +178,23 @@ def answered(t: Turn, event: StepDone | WitnessAnswered) -> bool:
     return True
 
 
+def refused(t: Turn, why: str = "") -> None:
+    """This node has given up asking, and gives way."""
+    s = t.s
+    t.announce(Level.CRITICAL, f"No permission to serve alone: {why or refusal(s)}")
+    inquiry = s.inquiry
+    required = s.params.arbitration.required
+    if Arbiter.PING in required and inquiry is not None and Arbiter.PING not in inquiry.granted:
+        s.isolated = True
+
+
+def uptodate(s: ModuleState) -> dict[str, str]:
+    """The resource of `<splitbrain>`, on which the rule splitbrain_failure depends (7.5)."""
+    if Arbiter.PING not in s.params.arbitration.required:
+        return {}
+    return {"splitbrain.uptodate": "down" if s.isolated else "up"}
+
+
 def forget(s: ModuleState) -> None:
     s.inquiry = None
 
@@ -185,6 +203,9 @@ def rules(t: Turn) -> bool:
     """What was said about a silent peer is void once it is heard; what the witness granted is
     not: it stands in the register."""
     s = t.s
+    if s.isolated and t.view is not None:
+        s.isolated = False
+        return True
     inquiry = s.inquiry
     if inquiry is None:
         return False

@@ -131,12 +131,14 @@ def start(t: Turn, wish: str) -> bool:
     s = t.s
     if s.phase is Phase.DECIDING and wish != "start":
         s.wish = wish  # An operator ends the waiting.
+        s.isolated = False
         t.clear_block()
         return True
     if s.phase is not Phase.STOPPED:
         t.announce(Level.INFO, f"Action {wish} ignored: the module is started already")
         return False
     s.wish = wish
+    s.isolated = False
     s.fault = ""
     s.sync_due = False
     s.record_broken = False

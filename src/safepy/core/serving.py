@@ -187,9 +187,11 @@ def _gives_up(t: Turn) -> bool:
         why = "the generation record cannot be written"
     elif s.link is Link.ASKING and t.now >= s.frozen_since + limit_s:
         why = permission.refusal(s) or (ASLEEP if s.doubt else "the other node is silent")
+    elif not s.params.has_rfs and s.link is Link.PAIRED and t.peer_lost and permission.given_up(t):
+        why = permission.refusal(s)
     else:
         return False
-    t.announce(Level.CRITICAL, f"No permission to serve alone: {why}")
+    permission.refused(t, why)
     step_aside(t, Cause.REFUSED, outdated=False, target=State.WAIT)
     return True
 

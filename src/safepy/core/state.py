@@ -257,6 +257,9 @@ class ModuleState:
     #: The evidence that allowed this node to serve alone (protocol 7); "" while paired.
     evidence: str = ""
     inquiry: Inquiry | None = None
+    #: Refused because no witness of `<splitbrain>` answered here (E5): until the other node is
+    #: heard, or an operator says otherwise.
+    isolated: bool = False
     #: When this node last stopped serving: what the peer said before it may be outdated by an
     #: adoption of what we sent.
     served_until: float = float("-inf")
@@ -346,6 +349,9 @@ class ModuleState:
     untested: str = ""
     #: The rule that keeps the module in WAIT.
     held_by: str = ""
+    #: What the other node is told of that, and since when.
+    told_held: str = ""
+    held_at: float = float("-inf")
     #: Action and label of the rule that acts, or brought the module to where it is.
     acting: tuple[str, str] = ("", "")
     told_rules: tuple[Rule, ...] | None = None

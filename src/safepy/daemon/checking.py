@@ -99,8 +99,11 @@ def tested(checks: Checks) -> tuple[tuple[str, str], ...]:
 
 def arbitration_of(checks: Checks) -> Arbitration:
     """Who must agree before this node serves alone: the witnesses of `<splitbrain>`, or nobody."""
-    asked = any(isinstance(check, schema.SplitbrainCheck) for check in checks)
-    return Arbitration((Arbiter.PING,) if asked else ())
+    for check in checks:
+        if isinstance(check, schema.SplitbrainCheck):
+            # Asked twice, then the node gives way: the other one may serve by now.
+            return Arbitration((Arbiter.PING,), freeze_limit_s=2 * check.timeout_s)
+    return Arbitration()
 
 
 def witnesses_of(checks: Checks, report: Report) -> Witnesses | None:

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from safepy.core import maintenance, requests
+from safepy.core import maintenance, permission, requests
 from safepy.core.commands import SetResource, WatchProcesses
-from safepy.core.election import Decision, Verdict
+from safepy.core.election import UNTESTED, Decision, Verdict
 from safepy.core.events import ActionRequested, ResourceChanged, SwitchSet
 from safepy.core.plans import Watch
 from safepy.core.state import Link, ModuleState, Params, Phase
@@ -32,9 +32,6 @@ HELD = (Action.STOP, Action.STOPSTART, Action.WAIT)
 _RUNNING = (Phase.STARTING, Phase.DECIDING, Phase.LEADING, Phase.FOLLOWING, Phase.TAKING_OVER)
 _ACTIVE = (Phase.LEADING, Phase.FOLLOWING, Phase.TAKING_OVER)
 _SETTLED = (Phase.DECIDING, Phase.LEADING, Phase.FOLLOWING)
-#: Row of the decision to wait for the first report on a resource.
-FIRST_REPORT = "init"
-
 
 # Resources.
 
@@ -96,6 +93,7 @@ def facts(t: Turn) -> Facts:
     )
     local = {name: value for name, value in s.resources.items() if name not in idle}
     local.update(s.told_resources)
+    local.update(permission.uptodate(s))
     remote = None if view is None or view.state is State.STOP else dict(view.resources)
     return Facts(local, remote, DOWN if t.peer_lost else UP)
 
@@ -104,7 +102,16 @@ def _key(t: Turn) -> tuple[object, ...]:
     s = t.s
     view = t.view
     remote = None if view is None or view.state is State.STOP else view.resources
-    return (s.params, s.resources, s.told_resources, s.watched, s.checking, remote, t.peer_lost)
+    return (
+        s.params,
+        s.resources,
+        s.told_resources,
+        s.watched,
+        s.checking,
+        remote,
+        t.peer_lost,
+        s.isolated,
+    )
 
 
 def stale(t: Turn) -> bool:
@@ -224,7 +231,7 @@ def held(t: Turn) -> Decision | None:
                 remedy=_remedy(s.params, rule),
             )
     if s.untested:
-        return Decision(Verdict.WAIT, FIRST_REPORT, f"the first report on {s.untested}")
+        return Decision(Verdict.WAIT, UNTESTED, f"the first report on {s.untested}")
     return None
 
 
@@ -232,6 +239,8 @@ def _remedy(params: Params, rule: Rule) -> str:
     """Besides mending what the rule is about."""
     if any(tests(rule.condition, name) for name, _ in params.checks):
         return "checker off"
+    if rule.label == "splitbrain_failure":
+        return "prim"
     return ""
 
 
