@@ -24,10 +24,18 @@ class Client:
     """Asks the daemon behind the socket at `path`.
 
     `argv` is what was typed, for the command log. `wait_s` is how long to wait for a daemon
-    that does not listen yet; meanwhile dots go to standard error.
+    that does not listen yet; meanwhile dots go to standard error. `answer_s` is how long to wait
+    for an answer, by default what `admin.limits` says of the verb.
     """
 
-    def __init__(self, path: str, argv: Sequence[str] = (), wait_s: float = WAIT_S) -> None:
+    def __init__(
+        self,
+        path: str,
+        argv: Sequence[str] = (),
+        wait_s: float = WAIT_S,
+        answer_s: float | None = None,
+    ) -> None:
+        self._answer_s = answer_s
         self._path = path
         self._argv = [text.encode("utf-8", "backslashreplace").decode() for text in argv]
         self._wait_s = wait_s
@@ -41,7 +49,8 @@ class Client:
         """
         line = encode_request(Request(verb, module, args, argv=self._argv, origin=_origin()))
         with self._connect() as connection:
-            reply = decode_reply(_exchange(connection, line, limit_s(verb)))
+            wait_s = limit_s(verb) if self._answer_s is None else self._answer_s
+            reply = decode_reply(_exchange(connection, line, wait_s))
         if not reply.ok:
             failure = SafekitError(reply.error, reply.hint)
             failure.exit_code = reply.exit_code or 1

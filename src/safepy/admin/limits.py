@@ -6,11 +6,30 @@ nothing else of it, and must start fast.
 
 from __future__ import annotations
 
-#: What only looks, or hands a wish to the automaton.
+#: What is answered from memory, however busy the machine is.
+LOOK_S = 15.0
+#: What hands a wish to the automaton, or waits for something by itself.
 SHORT_S = 60.0
 #: Commands that read and copy files, or wait for scripts, on a machine that may be busy.
 LONG_S = 600.0
 
+LOOKS = frozenset(
+    {
+        "state",
+        "modules",
+        "resource.get",
+        "resource.set",
+        "print",
+        "cost",
+        "why",
+        "plan",
+        "ports",
+        "confinfo",
+        "boot.status",
+        "cluster.confinfo",
+        "cluster.state",
+    }
+)
 LONG = frozenset(
     {
         "forcestop",
@@ -27,4 +46,6 @@ LONG = frozenset(
 
 
 def limit_s(verb: str) -> float:
+    if verb in LOOKS:
+        return LOOK_S
     return LONG_S if verb in LONG else SHORT_S

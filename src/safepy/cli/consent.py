@@ -55,5 +55,5 @@ def person() -> bool:
 
 
 def _ask(text: str) -> None:
-    if not click.confirm(f"{text[:1].upper()}{text[1:]}. Continue?", err=True):
+    if not click.confirm(f"{text}. Continue?", err=True):
         raise click.Abort

@@ -29,6 +29,11 @@ def paths() -> Paths:
     return Paths.from_environment(os.environ)
 
 
+def _seconds(variable: str) -> float | None:
+    text = os.environ.get(variable, "")
+    return float(text) if re.fullmatch(r"\d{1,4}(\.\d+)?", text) else None
+
+
 class App:
     """One run of the command. `named` is what `-m` said, empty when it was not given.
 
@@ -81,9 +86,9 @@ class App:
         """Ask the daemon; the answer's type is in `admin.api.VERBS`."""
         from safepy.admin.client import WAIT_S, Client
 
-        wait = os.environ.get("SAFEKIT_WAIT_S", "")
-        wait_s = float(wait) if re.fullmatch(r"\d{1,4}(\.\d+)?", wait) else WAIT_S
-        client = Client(str(paths().control_socket), self.argv, wait_s)
+        wait_s, answer_s = _seconds("SAFEKIT_WAIT_S"), _seconds("SAFEKIT_ANSWER_S")
+        path = str(paths().control_socket)
+        client = Client(path, self.argv, WAIT_S if wait_s is None else wait_s, answer_s)
         return client.call(verb, module, **args)
 
 

@@ -16,8 +16,7 @@ from safepy.model import Snapshot, State, Status
 _POLL_S = 20.0
 #: A module that was just asked to start may still say STOP for a moment.
 _STOP_GRACE_S = 3.0
-#: WAIT is no state to wait for in SafeKit; here it is, for scripts that look for it.
-STATES = tuple(dict.fromkeys(str(state) for state in State))
+STATES = tuple(str(state) for state in State)
 
 
 def _timeout_option() -> click.Option:
@@ -28,6 +27,15 @@ def _timeout_option() -> click.Option:
         metavar="SECONDS",
         help="Give up after this long (exit code 1).",
     )
+
+
+class _State(click.Choice[str]):
+    """In capitals or not."""
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        return super().convert(str(value).upper(), param, ctx)
 
 
 class _Wait(Command):
@@ -61,7 +69,7 @@ def waitstop(timeout_s: float | None) -> None:
 
 
 @click.command(cls=_Wait, example="safekit waitstate PRIM -m AM")
-@click.argument("state", type=click.Choice([*STATES], case_sensitive=False))
+@click.argument("state", type=_State(STATES))
 def waitstate(state: str, timeout_s: float | None) -> None:
     """Wait until the module is in STATE and settled (Ready or NotReady)."""
     for snapshot, _ in _watch(timeout_s):

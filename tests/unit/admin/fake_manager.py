@@ -197,6 +197,12 @@ class FakeManager:
         self._note("loop", module, change, identity)
         return {"count": 3, "limit": 3, "reached": self.reached}
 
+    async def maintenance(self, module: str, on: bool, for_s: float, reason: str, who: str) -> None:
+        self._note("maintenance", module, on, for_s, reason, who)
+
+    async def update(self, module: str, who: str) -> None:
+        self._note("update", module, who)
+
     async def cost(self, module: str, action: str) -> str:
         self._note("cost", module, action)
         return self.costs.get(action, "")

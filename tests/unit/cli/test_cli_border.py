@@ -35,7 +35,6 @@ def one_line(stderr: str) -> bool:
         (["stop", "-m", "demo", "-i", "a b"], 1, "name of a caller"),
         (["start", "-m", "nope"], 1, "no module is called nope"),
         (["prim", "quick", "-m", "demo"], 2, "'quick' is not"),
-        (["swap", "nosync", "-m", "demo"], 1, "swap nosync is not supported yet"),
         (["log", "-m", "nope"], 1, "no module is called nope"),
         (["log", "-s", "-1", "-m", "demo"], 2, "-1 is not in the range"),
         (["printi", "-m", "demo"], 2, "Missing argument"),
