@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 
 from . import bench_cases as cases
-from . import bench_cipher, bench_failover, bench_systems, need
+from . import bench_cipher, bench_failover, bench_modules, bench_systems, need
 from .bench_report import Results, markdown, put
 from .bench_resync import Resynchronisations
 from .lab import Lab
@@ -112,8 +112,9 @@ def _interrupted(_number: int, _frame: FrameType | None) -> None:
 
 
 def main(argv: list[str]) -> int:
-    if argv[:1] == ["failover"]:
-        return bench_failover.main(argv[1:])
+    others = {"failover": bench_failover.main, "modules": bench_modules.main}
+    if argv and argv[0] in others:
+        return others[argv[0]](argv[1:])
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--full", action="store_true", help="the sizes that the aims speak of")
