@@ -20,10 +20,10 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(("storage", "net", "host"), 2),
     **dict.fromkeys(("dataplane", "fuse", "checkers"), 3),
     **dict.fromkeys(("admin", "web"), 4),
-    **dict.fromkeys(("cli", "daemon", "worker", "__main__"), 5),
+    **dict.fromkeys(("cli", "daemon", "worker", "special", "__main__"), 5),
 }
 #: Adapters and entries do not know one another, with these exceptions.
-APART = ({"storage", "net", "host"}, {"cli", "daemon", "worker"})
+APART = ({"storage", "net", "host"}, {"cli", "daemon", "worker", "special"})
 MEETING_POINTS = {"host.clock", "host.tasks", "host.loop", "worker.messages"}
 #: (importing file, imported module): one command of `cli` starts the daemon, inside a function.
 ENTRIES = {("__main__", "cli.main"), ("cli", "daemon.main")}

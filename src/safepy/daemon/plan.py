@@ -107,7 +107,7 @@ def worker_plan(plan: Plan, trees: Trees, cluster_key: bytes) -> WorkerPlan:
     port = rfs_port(plan.module_id)
     detection_s = max(beat.timeout_s for beat in config.heartbeats)
     return WorkerPlan(
-        argv=WORKER_ARGV,
+        argv=(*WORKER_ARGV, plan.name),  # only for people: whose process is it?
         pid_path=str(paths.state_dir / "worker.pid"),
         silence_s=detection_s / 3,
         setup=messages.Setup(
