@@ -56,8 +56,7 @@ def primforce(identity: str, yes: bool) -> None:
 @click.command(cls=Command, example="safekit swap -m AM")
 @click.argument("nosync", required=False, type=click.Choice(["nosync"]))
 @identity_option
-@yes_option
-def swap(nosync: str | None, identity: str, yes: bool) -> None:
+def swap(nosync: str | None, identity: str) -> None:
     """Exchange the roles of the two nodes."""
     _act("swap", identity)
     if nosync:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from safepy.admin.server import AdminServer
+from safepy.core.why import Why, why
 from safepy.errors import ConfigError, RequestRefused
 from safepy.model import Disk, Level, Progress, Record, Snapshot, State, Status
 
@@ -202,6 +203,14 @@ class FakeManager:
 
     async def update(self, module: str, who: str) -> None:
         self._note("update", module, who)
+
+    async def why(self, module: str) -> Why:
+        self._note("why", module)
+        return why(self.states[module][0], 1_795_000_100.0)
+
+    async def plan(self, module: str, action: str) -> list[str]:
+        self._note("plan", module, action)
+        return [f"1. {action}"]
 
     async def cost(self, module: str, action: str) -> str:
         self._note("cost", module, action)

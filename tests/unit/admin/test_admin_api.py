@@ -21,6 +21,7 @@ ARGUMENTS: dict[str, dict[str, object]] = {
     "boot": {"on": True},
     "loop": {"change": "inc"},
     "cost": {"action": "prim"},
+    "plan": {"action": "stop"},
     "maintenance": {"on": True, "for_s": 60.0, "reason": "test"},
     "print": {"level": "I", "text": "hello"},
     "resource.get": {"name": "rfs.uptodate"},
