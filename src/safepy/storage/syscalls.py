@@ -31,6 +31,7 @@ RESOLVE_BENEATH = 0x08
 RESOLVE_STRICT = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
 
 _AT_EMPTY_PATH = 0x1000
+_SYNC_FILE_RANGE_WRITE = 2
 _SYS_OPENAT2 = 437  # the same number on every architecture
 _UTIME_OMIT = (1 << 30) - 2
 _NS = 1_000_000_000
@@ -51,6 +52,7 @@ _int, _str, _i64 = ctypes.c_int, ctypes.c_char_p, ctypes.c_int64
 _renameat2 = _declare("renameat2", _int, _str, _int, _str, ctypes.c_uint)
 _fallocate = _declare("fallocate", _int, _int, _i64, _i64)
 _syncfs = _declare("syncfs", _int)
+_sync_file_range = _declare("sync_file_range", _int, _i64, _i64, ctypes.c_uint)
 _linkat = _declare("linkat", _int, _str, _int, _str, _int)
 _utimensat = _declare("utimensat", _int, _str, _str, _int)
 _futimens = _declare("futimens", _int, _str)
@@ -89,6 +91,12 @@ def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
 def syncfs(fd: int) -> None:
     """Flush the whole file system that holds `fd`; reports its write errors (Linux 5.8)."""
     _call(_syncfs, fd)
+
+
+def start_writeback(fd: int, offset: int, length: int) -> None:
+    """Have the kernel begin to write a part of a file to the disk. Nothing is durable by it, and
+    errors of the disk are left for the flush that is to come."""
+    _call(_sync_file_range, fd, offset, length, _SYNC_FILE_RANGE_WRITE)
 
 
 def link_descriptor(fd: int, new_dir_fd: int, new_name: bytes) -> None:

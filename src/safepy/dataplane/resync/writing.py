@@ -10,7 +10,17 @@ from stat import S_IFMT, S_ISDIR, S_ISLNK, S_ISREG
 from safepy.dataplane.resync import tree as trees
 from safepy.dataplane.resync.messages import Entry, ResyncFailed
 from safepy.dataplane.resync.tree import Path
-from safepy.storage.syscalls import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, fallocate, syncfs
+from safepy.storage.syscalls import (
+    FALLOC_KEEP_SIZE,
+    FALLOC_PUNCH_HOLE,
+    fallocate,
+    start_writeback,
+    syncfs,
+)
+
+#: Each aligned part of this size goes to the disk as soon as its end is written. Smaller ones would
+#: lie scattered there, as several files are written at the same time.
+_WRITEBACK_BYTES = 8 << 20
 
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -42,9 +52,13 @@ def flush(roots: Sequence[int]) -> None:
 
 
 def write_all(fd: int, piece: bytes, offset: int) -> None:
+    """Large files are on their way to the disk from here on: the flush at the end is short."""
     written = os.pwrite(fd, piece, offset)
     while written < len(piece):
         written += os.pwrite(fd, piece[written:], offset + written)
+    behind = (offset + written) // _WRITEBACK_BYTES * _WRITEBACK_BYTES
+    if behind > offset:
+        start_writeback(fd, behind - _WRITEBACK_BYTES, _WRITEBACK_BYTES)
 
 
 def punch(fd: int, start: int, end: int) -> None:
