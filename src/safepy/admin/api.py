@@ -18,7 +18,6 @@ from safepy.admin.names import check_name
 from safepy.admin.values import (
     Act,
     Arguments,
-    ClassSwitch,
     Clean,
     ClusterInfo,
     ClusterModule,
@@ -28,8 +27,6 @@ from safepy.admin.values import (
     Force,
     Identity,
     Install,
-    Kill,
-    KilledProcess,
     Loop,
     LoopState,
     Maintain,
@@ -50,8 +47,8 @@ from safepy.admin.values import (
     VerifyNumber,
     VerifyState,
     Watched,
-    WatchedProcess,
 )
+from safepy.admin.watched import ClassSwitch, Kill, KilledProcess, WatchedProcess
 from safepy.core.why import Why
 from safepy.errors import RequestRefused
 from safepy.model import Level, Snapshot

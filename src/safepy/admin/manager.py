@@ -8,13 +8,12 @@ from typing import Protocol
 from safepy.admin.values import (
     ClusterModule,
     JsonObject,
-    KilledProcess,
     LoopState,
     ModuleInfo,
     SyncEstimate,
     VerifyState,
-    WatchedProcess,
 )
+from safepy.admin.watched import KilledProcess, WatchedProcess
 from safepy.core.why import Why
 from safepy.model import Level, Snapshot
 

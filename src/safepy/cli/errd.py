@@ -6,7 +6,7 @@ import os
 
 import click
 
-from safepy.admin.values import KilledProcess, WatchedProcess
+from safepy.admin.watched import KilledProcess, WatchedProcess
 from safepy.cli.context import Command, Group, app
 from safepy.cli.output import output_option, structured, table
 from safepy.cli.switches import switch

@@ -54,7 +54,7 @@ class Errding:
         found.errd.enable_named(checker_class, on)
 
     async def errd_list(self, module: str) -> list[JsonObject]:
-        """The watched processes, as `admin.values.WatchedProcess`; those of the product first."""
+        """The watched processes, as `admin.watched.WatchedProcess`; those of the product first."""
         found = self._node.get(module)
         procs = found.plan.config.errd.procs
         loop = asyncio.get_running_loop()
@@ -85,7 +85,7 @@ class Errding:
         ]
 
     async def kill(self, name: str, argregex: str, level: str, caller: int) -> list[JsonObject]:
-        """`safekit kill`: the processes that were meant, as `admin.values.KilledProcess`; all but
+        """`safekit kill`: the processes that were meant, as `admin.watched.KilledProcess`; all but
         `test` signal them. `caller` is the pid of who asks: never he, nor what he runs in."""
         proc = Proc(name, "", argregex=argregex)
         return await asyncio.to_thread(_kill, proc, level, caller)
