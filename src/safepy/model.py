@@ -160,6 +160,7 @@ class PeerView:
     `degraded`: it serves, and cannot be replicated from. `copy_since`: it wants to get only what
     was modified after this moment (Unix seconds, `secondforce -d`); 0: no such wish.
     `maintenance_until`: it takes no action by itself before this moment (Unix seconds); 0: it does.
+    `held`: the failover rule that keeps it in WAIT, or "init" while one may; empty: none.
     """
 
     node: str
@@ -176,6 +177,7 @@ class PeerView:
     copy_since: float = 0.0
     resources: tuple[tuple[str, str], ...] = ()
     maintenance_until: float = 0.0
+    held: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,15 @@ equal | witness|router lost NODE|all | witness|router back | ACTION fullsync NOD
 secondforce DATE NODE | rfssync full NODE | rfssync external ROLE UID NODE | syncat NODE (the date
 has come) | backup|restore NODE (the whole disk, with the records) | fails SCRIPT NODE |
 xml ... (at the beginning: what stands in <service>) | resource NODE NAME VALUE (what a checker
-would find) | checker on|off NODE | incloop|resetloop NODE
+would find) | checker on|off NODE | incloop|resetloop NODE | maintenance on SECONDS NODE |
+maintenance off NODE | hangs SCRIPT NODE | disk fault NODE (an input/output error of its tree) |
+update NODE (dynamic reconfiguration: the timeout is doubled)
 """
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -25,11 +28,12 @@ from disk import Disk
 from safepy.core import events as e
 from safepy.core.arbitration import Arbiter, Arbitration
 from safepy.core.status import snapshot
+from safepy.model import Disk as ModelDisk
 from safepy.model import State, Status, SyncPolicy
 
 FOLDER = Path(__file__).parent
 STORIES = sorted(FOLDER.glob("*.txt"))
-ACTIONS = ("start", "prim", "second", "stop", "swap", "restart", "stopstart")
+ACTIONS = ("start", "prim", "second", "stop", "shutdown", "swap", "restart", "stopstart")
 UNTIL_S = 60.0
 
 
@@ -47,7 +51,11 @@ def _cluster(options: dict[str, str], configured: list[str]) -> Cluster:
     if options.get("rfs") == "off":
         params["has_rfs"] = False
     params["has_vip"] = options.get("vip") == "on"
+    params["automatic_reboot"] = options.get("automatic_reboot") == "on"
     lanes = ("default", "flow") if options.get("lanes") == "2" else ("default",)
+    if options.get("mode") == "light":
+        lanes = ()
+        params |= {"mode": "light", "has_rfs": False}
     cluster = Cluster(0, lanes=lanes, write_every_s=0.5, **params)
     for node in cluster.nodes.values():
         node.script_s = (0.1, 0.1)
@@ -122,6 +130,23 @@ class Story:
                 cluster.nodes[node].power_off()
             case ["power", "on", node]:
                 cluster.nodes[node].power_on()
+            case ["hangs", script, node]:
+                cluster.nodes[node].hanging.add(script)
+            case ["disk", "fault", node]:
+                worker = cluster.nodes[node].worker
+                assert worker is not None
+                worker.report(e.DiskFault(worker.epoch, ModelDisk.OUTDATED, "input/output error"))
+            case ["maintenance", "on", seconds, node]:
+                until = cluster.nodes[node].clock_now() + float(seconds)
+                cluster.nodes[node].happen(e.MaintenanceSet(until, "new disks", "root"))
+            case ["maintenance", "off", node]:
+                cluster.nodes[node].happen(e.MaintenanceSet(None, "", "root"))
+            case ["update", node]:
+                params = cluster.nodes[node].params
+                lanes = tuple(lane._replace(timeout_s=2 * lane.timeout_s) for lane in params.lanes)
+                changed = replace(params, lanes=lanes, config_digest="other")
+                cluster.nodes[node].params = changed
+                cluster.nodes[node].happen(e.Reconfigured(changed))
             case ["kill", "daemon", node]:
                 cluster.nodes[node].kill_daemon(1.0)
             case ["kill", "worker", node]:

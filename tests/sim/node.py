@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from checkers import Checkers
 from clock import Entry
 from disk import Disk as NodeDisk
 from twin import Worker
@@ -44,6 +45,7 @@ class Node:
         self.params = params
         self.name = params.node
         self.disk = NodeDisk()
+        self.checkers = Checkers(self)
         self.powered = True
         self.frozen = False
         self.covered = False
@@ -98,6 +100,7 @@ class Node:
             self.params,
             session=f"{self.name}-{self.runs}",
             boot_id=f"{self.name}-boot-{self.boots}",
+            resources=self.checkers.begin(),
         )
         record = self.disk.record
         self.state = initial(params, record, self.clock_now())
@@ -122,14 +125,17 @@ class Node:
         if self.timer is not None:
             self.timer.cancel()
         deadline = next_deadline(self.state)
-        assert deadline is not None and deadline >= self.state.now
+        if deadline is None:
+            self.timer = None
+            return
+        assert deadline >= self.state.now
         # A little late, as timers are.
         self.timer = self.later(deadline - self.clock_now() + 0.0005, lambda: self.happen(e.Tick()))
 
     def _carry_out(self, command: c.Command) -> None:
         match command:
             case c.SendBeat():
-                self.cluster.beat(self, command)
+                self.cluster.beat(self, self.checkers.beat(command))
             case c.SaveRecord():
                 self._save(command)
             case c.RunScript():
@@ -162,12 +168,15 @@ class Node:
             case c.Announce():
                 self.note(f"{command.level.value} {command.text}")
             case c.SetResource():
+                self.checkers.set(command.name, command.value)
                 self.cluster.resource(self, command)
             case c.SetAddresses() | c.RemoveAddresses():
                 self._address(command)
             case c.Reboot():
                 self._reboot(command)
-            case c.WatchProcesses() | c.Publish():
+            case c.WatchProcesses():
+                self.checkers.enable(command.checker_class, command.on)
+            case c.Publish():
                 pass
             case _:
                 assert isinstance(command, WORKER_COMMANDS), command
@@ -209,7 +218,7 @@ class Node:
             if self.shown is not State.STOP:
                 self.later(0.1, down)
                 return
-            self.params = replace(self.params, loop=self.state.loop)
+            self._read_resources_later()
             self.power_off()
             self.clock.later(5.0, up)
 
@@ -303,11 +312,20 @@ class Node:
             self.worker.die()
             self.worker = None
         self._record_in_flight()
+        self._read_resources_later()
         self.state = None
         self.runs += 1
         self.note("daemon killed")
         if back_after_s is not None:
             self.later(back_after_s, self.start_daemon)
+
+    def _read_resources_later(self) -> None:
+        """What the next run of the daemon finds in the resources."""
+        assert self.state is not None
+        known = self.state.maintenance
+        if known is not None and known.until <= self.clock_now():
+            known = None
+        self.params = replace(self.params, loop=self.state.loop, maintenance=known)
 
     def _record_in_flight(self) -> None:
         if self.saving is not None and self.cluster.rng.random() < 0.5:

@@ -33,15 +33,17 @@ def rules(t: Turn) -> bool:
     s = t.s
     if s.phase is not Phase.DECIDING or s.plan:
         return False
-    decision = election.decide(t.situation(s.wish))
     held = acting.held(t)
-    if held is not None and decision.verdict not in (Verdict.YIELD, Verdict.ABORT):
-        s.held_by = held.row if held.blocked else ""
-        return _wait(t, held)
-    if s.held_by:
+    if held is None and s.held_by:
         _wake(t)
         t.clear_block()
         return True
+    s.held_by = held.row if held is not None and held.blocked else ""
+    decision = election.decide(t.situation(s.wish))
+    if held is not None and decision.verdict is Verdict.YIELD:
+        return _yield(t, decision) or _wait(t, held)
+    if held is not None and decision.verdict is not Verdict.ABORT:
+        return _wait(t, held)
     match decision.verdict:
         case Verdict.LEAD:
             _lead(t, decision)

@@ -31,6 +31,8 @@ WAIT_FOR_REMOTE = (
 SYNCDELTA = "syncdelta"
 IN_MAINTENANCE = "the other node has the newest data, and in maintenance it does not take over"
 MAINTENANCE_OFF_THERE = "maintenance off there"
+#: In `PeerView.held`: a wait rule depends on a resource without a first report.
+UNTESTED = "init"
 NEVER_SYNCHRONISED = "no data was ever synchronised here"
 
 
@@ -73,7 +75,9 @@ class Situation:
     serves (a few pulses). `wish` is start, prim, primforce, second or secondforce. `recent`: an
     operator consented to lead with data as young as these. `uncertain`: the peer has just
     restarted, what is believed of it may be old. `witness`: there is one that may be asked (E2),
-    `granted` and `refusal` are what it said. `fresh`: the peer spoke since this node last served.
+    `granted` and `refusal` are what it said. `held`: a failover rule keeps this node from serving;
+    `held_known`: the other one has answered since it was told so, or that it is over. `fresh`: the
+    peer spoke since this node last served.
     """
 
     record: Record
@@ -92,6 +96,8 @@ class Situation:
     refusal: str = ""
     recent: bool = False
     light: bool = False
+    held: str = ""
+    held_known: bool = True
 
 
 def decide(s: Situation) -> Decision:
@@ -177,7 +183,15 @@ def _without_data(s: Situation) -> Decision:
     else:
         first = s.record.node < peer.node
     if first:
+        if not s.held_known:
+            return Decision(
+                Verdict.WAIT, "D5", "telling the other node that no rule holds this one"
+            )
         return Decision(Verdict.LEAD, "D5", "both nodes start, this one comes first")
+    if peer.held not in ("", UNTESTED):
+        return Decision(
+            Verdict.LEAD, "D5", "a failover rule holds the other node, which comes first"
+        )
     return Decision(Verdict.WAIT, "D5", "both nodes start, the other one comes first")
 
 
@@ -185,7 +199,7 @@ def _will_take_over(peer: PeerView) -> Decision:
     """A secondary in sync whose primary is gone: in maintenance it waits for an administrator."""
     if not peer.maintenance_until:
         return Decision(Verdict.WAIT, "", "the other node is about to take over")
-    return Decision(Verdict.WAIT, "", IN_MAINTENANCE, blocked=True, remedy=MAINTENANCE_OFF_THERE)
+    return Decision(Verdict.WAIT, "maintenance", IN_MAINTENANCE, blocked=True, remedy=MAINTENANCE_OFF_THERE)
 
 
 def _peer_leads(s: Situation, peer: PeerView) -> Decision:
@@ -291,6 +305,20 @@ def _wait_for_remote(s: Situation, row: str) -> Decision:
     return Decision(Verdict.WAIT, row, sentence, blocked=True, remedy=remedy)
 
 
+def _one_is_held(s: Situation, peer: PeerView, source: bool) -> Decision | None:
+    """Both nodes have the same data, and a failover rule keeps one of them from serving. The one
+    that comes first steps back once the other knows that it is held, and so does not step back
+    itself; which it says by being ready. So never both do."""
+    if not source:
+        if not peer.held:
+            return None
+        return Decision(Verdict.WAIT, "D5", "a failover rule may keep the other node from serving")
+    ready = peer.state is State.WAIT and peer.ready_to_follow and not peer.held
+    if s.held in ("", UNTESTED) or not s.held_known or not ready:
+        return None
+    return Decision(Verdict.YIELD, "D5", "a failover rule holds this node, the other one may serve")
+
+
 def _meet(s: Situation, peer: PeerView) -> Decision:
     """Two nodes, neither of them serving: permission E0 or E1, else the table."""
     meeting = reunion(s.record, s.lost_volatile, peer, s.defaultprim)
@@ -300,6 +328,10 @@ def _meet(s: Situation, peer: PeerView) -> Decision:
             return _wait_for_remote(s, row)
         return Decision(Verdict.WAIT, row, meeting.sentence, blocked=True, remedy="prim")
     stopped = peer.state is State.STOP
+    if row == "D5" and not stopped and (s.held or peer.held):
+        found = _one_is_held(s, peer, meeting.source)
+        if found is not None:
+            return found
     if meeting.source:
         # What is believed of it may be older than its adoption of what we sent it last.
         settled = s.fresh and (stopped or (peer.state is State.WAIT and peer.ready_to_follow))

@@ -65,6 +65,8 @@ def _notes(state: ModuleState, peer_lost: bool) -> tuple[str, ...]:
 
 
 def _reason(state: ModuleState) -> str:
+    if state.state is State.SECOND and state.remedy == "maintenance off":
+        return "in maintenance this node does not take over, although the primary is gone"
     if state.state is State.PRIM and state.link in FROZEN:
         # The state changes when it is certain; until then it must not be said to be in sync.
         return "the secondary is lost, and it is being made certain that it cannot take over"

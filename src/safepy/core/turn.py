@@ -220,6 +220,8 @@ class Turn:
             fresh=self.heard_at >= s.served_until,
             recent=self.recent,
             light=s.params.light,
+            held=held(s),
+            held_known=s.told_held == held(s) and self.heard_at >= s.held_at,
         )
 
     def see_epochs(self, view: PeerView) -> None:
@@ -261,7 +263,16 @@ def view_of(state: ModuleState) -> PeerView:
         degraded=state.degraded,
         copy_since=state.copy_since,
         maintenance_until=maintenance_until_unix_s(state),
+        held=held(state),
     )
+
+
+def held(state: ModuleState) -> str:
+    """Whether a failover rule keeps the module in WAIT (its label), or may (`init`), so that the
+    other node should serve; with failover off it should not."""
+    if state.phase is not Phase.DECIDING or not state.failover:
+        return ""
+    return state.held_by or (election.UNTESTED if state.untested else "")
 
 
 def maintenance_until_unix_s(state: ModuleState) -> float:

@@ -141,7 +141,7 @@ def _is_plausible(view: PeerView) -> bool:
         return False  # Of a light module, which has no other node.
     words = [record.cluster_id, record.module, record.node, record.peer, record.gen, record.base]
     words += [record.solo_role, record.last_role, record.boot_id]
-    words += [record.marks_base, view.node, view.request, view.config_digest]
+    words += [record.marks_base, view.node, view.request, view.config_digest, view.held]
     words += [gen for _, gen in record.history]
     policy = record.policy
     words += [policy.mode, policy.role, policy.uid, policy.why.replace(" ", "_")]
