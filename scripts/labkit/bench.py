@@ -19,7 +19,7 @@ from types import FrameType
 
 from . import bench_cases as cases
 from . import bench_cipher, bench_failover, bench_modules, bench_systems, need
-from .bench_report import Results, markdown, put
+from .bench_report import Results, load, markdown, put
 from .bench_resync import Resynchronisations
 from .lab import Lab
 from .procs import LabError
@@ -35,7 +35,7 @@ class Bench:
         self.lab = lab
         self.options = options
         self.scale = cases.FULL if options.full else cases.Scale()
-        self.results = Results(options.rounds, machine=_machine())
+        self.results = Results(machine=_machine())
         self.places: dict[str, str] = {}
         self._made = 0
 
@@ -111,25 +111,8 @@ def _interrupted(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def main(argv: list[str]) -> int:
-    others = {"failover": bench_failover.main, "modules": bench_modules.main}
-    if argv and argv[0] in others:
-        return others[argv[0]](argv[1:])
-    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--full", action="store_true", help="the sizes that the aims speak of")
-    parser.add_argument(
-        "--only", action="append", default=[], metavar="TEXT", help="cases with TEXT in the name"
-    )
-    parser.add_argument(
-        "--systems", action="append", default=[], metavar="TEXT", help="systems with TEXT"
-    )
-    parser.add_argument("--json", metavar="FILE", help="write every figure to FILE")
-    parser.add_argument(
-        "--markdown", metavar="FILE", help="write the tables to FILE, e.g. docs/performance.md"
-    )
-    parser.add_argument("--name", default="bench", help="of the lab")
-    options = parser.parse_args(argv)
+def _measured(options: argparse.Namespace) -> tuple[Results, int]:
+    """In a lab of its own, which is taken down again; also what came before an interruption."""
     need.commands("fio", "initdb")
     signal.signal(signal.SIGTERM, _interrupted)
     lab = Lab(options.name)
@@ -146,12 +129,45 @@ def main(argv: list[str]) -> int:
         code = 130
     finally:
         lab.down()
-    text = markdown(bench.results)
+    return bench.results, code
+
+
+def main(argv: list[str]) -> int:
+    others = {"failover": bench_failover.main, "modules": bench_modules.main}
+    if argv and argv[0] in others:
+        return others[argv[0]](argv[1:])
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=1, help="0: measure nothing (see --merge)")
+    parser.add_argument("--full", action="store_true", help="the sizes that the aims speak of")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="TEXT", help="cases with TEXT in the name"
+    )
+    parser.add_argument(
+        "--systems", action="append", default=[], metavar="TEXT", help="systems with TEXT"
+    )
+    parser.add_argument(
+        "--merge",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="add what an earlier run wrote with --json: a table can be measured in pieces",
+    )
+    parser.add_argument("--json", metavar="FILE", help="write every figure to FILE")
+    parser.add_argument(
+        "--markdown", metavar="FILE", help="write the tables to FILE, e.g. docs/performance.md"
+    )
+    parser.add_argument("--name", default="bench", help="of the lab")
+    options = parser.parse_args(argv)
+    earlier = [load(Path(name)) for name in options.merge]  # unreadable ones end it here
+    results, code = _measured(options) if options.rounds else (Results(), 0)
+    for other in earlier:
+        results.add_all(other)
+    text = markdown(results)
     print(text)
     if options.markdown:
         put(Path(options.markdown), text)
     if options.json:
-        told = dataclasses.asdict(bench.results)
+        told = dataclasses.asdict(results)
         Path(options.json).write_text(json.dumps(told, indent=1) + "\n")
     return code
 

@@ -61,6 +61,11 @@ WARM_SMALL = "warm read, 4 KiB at random"
 LIST_FIRST = "ls -lR, first"
 LIST_AGAIN = "ls -lR, repeated"
 PGBENCH = "pgbench TPC-B, 8 clients"
+#: In the order of the table.
+NAMES = (
+    *(LIST_FIRST, LIST_AGAIN, W1, W16, SYNC, CREATE, UNLINK, SEQUENTIAL),
+    *(COLD, WARM, WARM_SMALL, PGBENCH),
+)
 
 
 def cases(scale: Scale) -> tuple[Case, ...]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from . import bench_cases as case
 from . import bench_resync as resync
@@ -20,7 +22,6 @@ Figures = dict[str, dict[str, list[float]]]
 class Results:
     """`figures` by added round trip in ms ("0", "0.5")."""
 
-    rounds: int
     units: dict[str, str] = field(default_factory=dict)
     figures: dict[str, Figures] = field(default_factory=dict)
     resync: Figures = field(default_factory=dict)
@@ -35,6 +36,25 @@ class Results:
     def add_resync(self, what: str, system: str, value: float) -> None:
         self.resync.setdefault(what, {}).setdefault(system, []).append(value)
 
+    def add_all(self, other: Results) -> None:
+        """Further rounds of the same cases, and other cases, of another run."""
+        self.units.update(other.units)
+        for delay, figures in other.figures.items():
+            _append(self.figures.setdefault(delay, {}), figures)
+        _append(self.resync, other.resync)
+        self.ciphers = self.ciphers or other.ciphers
+        self.machine = self.machine or other.machine
+
+    @property
+    def rounds(self) -> str:
+        """How many figures the medians are of: "5", or "2 to 5"."""
+        tables = [*self.figures.values(), self.resync]
+        counts = {len(one) for table in tables for by in table.values() for one in by.values()}
+        if not counts:
+            return "no"
+        least, most = min(counts), max(counts)
+        return str(most) if least == most else f"{least} to {most}"
+
     def median(self, what: str, system: str, delay: str = "0") -> float | None:
         values = self.figures.get(delay, {}).get(what, {}).get(system)
         return statistics.median(values) if values else None
@@ -42,6 +62,17 @@ class Results:
     def resync_median(self, what: str, system: str) -> float | None:
         values = self.resync.get(what, {}).get(system)
         return statistics.median(values) if values else None
+
+
+def load(path: Path) -> Results:
+    """What `--json` wrote."""
+    return msgspec.json.decode(path.read_bytes(), type=Results)
+
+
+def _append(to: Figures, more: Figures) -> None:
+    for what, by_system in more.items():
+        for system, values in by_system.items():
+            to.setdefault(what, {}).setdefault(system, []).extend(values)
 
 
 @dataclass(frozen=True)
@@ -134,7 +165,7 @@ def put(path: Path, text: str) -> None:
 def markdown(results: Results) -> str:
     """Every table, as it stands in docs/performance.md."""
     parts = [f"Medians of {results.rounds} round(s), {results.machine}."]
-    for delay, figures in results.figures.items():
+    for delay, figures in sorted(results.figures.items()):
         title = "No delay" if delay == "0" else f"{delay} ms round trip added between the nodes"
         parts.append(f"**{title}**\n\n" + _systems(results, delay, figures))
     if results.resync:
@@ -151,10 +182,15 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
+def _in_order(figures: Figures, names: Sequence[str]) -> list[str]:
+    """However the pieces of a table were measured."""
+    return sorted(figures, key=lambda what: names.index(what) if what in names else len(names))
+
+
 def _systems(results: Results, delay: str, figures: Figures) -> str:
     systems = [one for one in ALL if any(one in by for by in figures.values())]
     rows = []
-    for what in figures:
+    for what in _in_order(figures, case.NAMES):
         medians = [results.median(what, system, delay) for system in systems]
         cells = ["" if one is None else f"{one:,.0f} {results.units[what]}" for one in medians]
         rows.append([what, *cells])
@@ -166,7 +202,7 @@ _RESYNCS = (resync.SAFEPY, resync.RSYNC, resync.DISK)
 
 def _resync(results: Results) -> str:
     rows = []
-    for what in results.resync:
+    for what in _in_order(results.resync, resync.NAMES):
         unit = "ms" if what == resync.STALL else "s"
         cells = [results.resync_median(what, one) for one in _RESYNCS]
         rows.append([what, *("" if one is None else f"{one:,.1f} {unit}" for one in cells)])

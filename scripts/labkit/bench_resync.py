@@ -31,6 +31,8 @@ NOTHING = "again, nothing changed"
 TEN_ZONES = "again, ten zones changed"
 IN_ALL = "return with ten zones changed, in all"
 STALL = "longest stall of a writer meanwhile"
+#: In the order of the table.
+NAMES = (SMALL, NOTHING, TEN_ZONES, IN_ALL, LARGE, STALL)
 
 _RSYNCD = f"""\
 uid = root
