@@ -92,7 +92,7 @@ def configure(
         _write(fresh / "conf" / "safeconf.xml", expanded_xml, 0o644)
         for name, data in (generated or {}).items():
             (fresh / "bin" / name).unlink(missing_ok=True)
-            _write(fresh / "bin" / name, data, 0o644)
+            _write(fresh / "bin" / name, data, 0o755 if name.endswith(".sh") else 0o644)
         if paths.id_file.exists():
             _write(fresh / "id", paths.id_file.read_bytes(), 0o644)
         _put(fresh, paths.active)

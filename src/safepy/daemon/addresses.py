@@ -14,16 +14,16 @@ import contextlib
 import errno
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from safepy.config.schema import Vip, VipInterface, VirtualAddress
 from safepy.errors import LocalFault
 from safepy.host import arp, connections, virtualip
 from safepy.host.interfaces import flags_of
 from safepy.host.tasks import Tasks
+from safepy.host.virtualip import Wanted
 from safepy.model import Level
 
 WHO = "vipplug"
@@ -45,19 +45,68 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Each:
-    interface: VipInterface
-    address: VirtualAddress
+class Order:
+    """What the kernel is asked for, for all addresses of a module. Blocks."""
 
-    @property
-    def wanted(self) -> virtualip.Wanted:
-        return virtualip.Wanted(
-            self.address.addr,
-            self.interface.name,
-            self.address.prefix,
-            self.address.where == "one_side",
-        )
+    def __init__(
+        self, wanted: Sequence[Wanted], tcpreset: bool, state_dir: str | os.PathLike[str]
+    ) -> None:
+        self.wanted = tuple(wanted)
+        self._tcpreset = tcpreset
+        self._memory = virtualip.boot_memory(state_dir)
+
+    def set(self) -> list[str]:
+        """Every address is here and was announced once; the interfaces. Raises LocalFault,
+        OSError."""
+        return [self.set_one(wanted) for wanted in self.wanted]
+
+    def set_one(self, wanted: Wanted) -> str:
+        name = virtualip.place(wanted, self._memory)
+        with contextlib.suppress(OSError):  # the interface is down: its return will tell
+            arp.announce(name, wanted.address)
+        return name
+
+    def remove(self) -> list[tuple[Level, str]]:
+        """No address is here, and with `tcpreset` no connection of one. Lines for the log. What can
+        be removed is, whatever happens to the others. Raises OSError."""
+        lines: list[tuple[Level, str]] = []
+        failed: OSError | None = None
+        for wanted in self.wanted:
+            try:
+                if self._tcpreset and virtualip.is_here(wanted.address):
+                    lines += _reset(wanted.address)
+                if virtualip.clear(wanted.address, self._memory):
+                    lines.append((Level.INFO, f"Virtual IP {wanted.address} removed"))
+            except OSError as error:
+                failed = error
+        if failed is not None:
+            raise failed
+        return lines
+
+
+def orders(vip: Vip, state_dir: str | os.PathLike[str]) -> Order:
+    wanted = [_wanted(each, address) for each in vip.interfaces for address in each.addresses]
+    return Order(wanted, vip.tcpreset, state_dir)
+
+
+def _wanted(interface: VipInterface, address: VirtualAddress) -> Wanted:
+    source = address.where == "one_side"
+    return Wanted(address.addr, interface.name, address.prefix, source)
+
+
+def _reset(address: str) -> Iterator[tuple[Level, str]]:
+    """Before the address goes, while what tells the clients can still be sent."""
+    try:
+        ended = connections.reset(address)
+    except OSError as error:
+        why = error.strerror or str(error)
+        if error.errno in (errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM):
+            # Clients then hear it from the other node, at the next packet that they send.
+            why = "the kernel has no SOCK_DESTROY"
+        yield Level.EVENT, f"Connections to {address} cannot be reset: {why}"
+        return
+    if ended:
+        yield Level.INFO, f"Connections to {address} were reset: {ended}"
 
 
 class Addresses:
@@ -67,19 +116,19 @@ class Addresses:
         self,
         module: str,
         vip: Vip,
-        state_dir: str | os.PathLike[str],
+        order: Order,
         say: Say,
         note: Note,
-        tcpreset: bool | None = None,
     ) -> None:
         self._module = module
-        self._tcpreset = vip.tcpreset if tcpreset is None else tcpreset
+        self._order = order
         self._all = [
-            _Each(interface, address)
+            (interface, address, wanted)
             for interface in vip.interfaces
             for address in interface.addresses
+            for wanted in order.wanted
+            if wanted.address == address.addr
         ]
-        self._memory = virtualip.boot_memory(state_dir)
         self._say = say
         self._note = note
         self._thread = ThreadPoolExecutor(1, f"{module}-vip")
@@ -100,18 +149,21 @@ class Addresses:
     async def set(self) -> None:
         """Every address is here and was announced once. Raises LocalFault."""
         await self._end_watching()
-        names = await self._bounded(self._set_all, SET_LIMIT_S, "set")
-        for each, name in zip(self._all, names, strict=True):
-            self._say(WHO, Level.INFO, f"Virtual IP {each.address.addr} set")
-            self._watch(each, name)
+        names = await self._bounded(self._order.set, SET_LIMIT_S, "set")
+        for (interface, address, wanted), name in zip(self._all, names, strict=True):
+            self._say(WHO, Level.INFO, f"Virtual IP {address.addr} set")
+            self._start("announce", self._announce(interface, wanted, name), wanted)
+            self._start("link", self._after_recovery(interface, wanted, name), wanted)
+            if address.connections:
+                self._start("connections", self._count(address.addr), wanted)
 
     async def remove(self) -> None:
         """No address is here, and with `tcpreset` no connection of one. Raises LocalFault."""
         await self._end_watching()
-        for each in self._all:
-            if each.address.connections:
-                self._note(f"connections.{each.address.addr}", "0", WHO)
-        told = await self._bounded(self._remove_all, REMOVE_LIMIT_S, "removed")
+        for _, address, _ in self._all:
+            if address.connections:
+                self._note(f"connections.{address.addr}", "0", WHO)
+        told = await self._bounded(self._order.remove, REMOVE_LIMIT_S, "removed")
         for level, text in told:
             self._say(WHO, level, text)
 
@@ -130,59 +182,11 @@ class Addresses:
         except OSError as error:
             raise LocalFault(f"it could not be {what}: {error.strerror or error}") from error
 
-    # -- in the thread -----------------------------------------------------------------------------
-
-    def _set_all(self) -> list[str]:
-        names = []
-        for each in self._all:
-            name = virtualip.place(each.wanted, self._memory)
-            names.append(name)
-            with contextlib.suppress(OSError):  # the interface is down: the link's return tells
-                arp.announce(name, each.address.addr)
-        return names
-
-    def _remove_all(self) -> list[tuple[Level, str]]:
-        """Lines for the log. What can be removed is, whatever happens to the others."""
-        lines: list[tuple[Level, str]] = []
-        failed: OSError | None = None
-        for each in self._all:
-            address = each.address.addr
-            try:
-                if self._tcpreset:
-                    lines += self._reset(address)
-                if virtualip.clear(address, self._memory):
-                    lines.append((Level.INFO, f"Virtual IP {address} removed"))
-            except OSError as error:
-                failed = error
-        if failed is not None:
-            raise failed
-        return lines
-
-    def _reset(self, address: str) -> Iterator[tuple[Level, str]]:
-        """Before the address goes, while what tells the clients can still be sent."""
-        try:
-            ended = connections.reset(address)
-        except OSError as error:
-            if error.errno in (errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM):
-                # Clients then hear it from the other node, at the next packet that they send.
-                text = f"Connections to {address} cannot be reset: the kernel has no SOCK_DESTROY"
-            else:
-                text = f"Connections to {address} cannot be reset: {error.strerror or error}"
-            yield Level.EVENT, text
-            return
-        if ended:
-            yield Level.INFO, f"Connections to {address} were reset: {ended}"
-
     # -- while the addresses are here --------------------------------------------------------------
 
-    def _watch(self, each: _Each, name: str) -> None:
-        address = each.address.addr
-        works = {"announce": self._announce(each, name), "link": self._after_recovery(each, name)}
-        if each.address.connections:
-            works["connections"] = self._count(address)
-        for what, work in works.items():
-            task = self._tasks.start(f"{self._module} {what} {address}", work)
-            self._watching.append(task)
+    def _start(self, what: str, work: Coroutine[Any, Any, None], wanted: Wanted) -> None:
+        name = f"{self._module} {what} {wanted.address}"
+        self._watching.append(self._tasks.start(name, work))
 
     async def _end_watching(self) -> None:
         tasks, self._watching = self._watching, []
@@ -191,24 +195,23 @@ class Addresses:
         if tasks:
             await asyncio.wait(tasks)
 
-    async def _announce(self, each: _Each, name: str) -> None:
+    async def _announce(self, interface: VipInterface, wanted: Wanted, name: str) -> None:
         """A few at growing distances; with `arpreroute` again and again, for a while."""
         begun = _now()
         for at_s in ANNOUNCE_AT_S:
             await asyncio.sleep(begun + at_s - _now())
-            await self._tell(each, name)
-        interface = each.interface
-        if not interface.arpreroute or ":" in each.address.addr:
+            await self._tell(wanted, name)
+        if not interface.arpreroute or ":" in wanted.address:
             return  # IPv6 relies on neighbour discovery (reference: userconfig 21.1).
         while _now() + interface.arpinterval_s <= begun + interface.arpelapse_s:
             await asyncio.sleep(interface.arpinterval_s)
-            await self._tell(each, name)
+            await self._tell(wanted, name)
 
-    async def _tell(self, each: _Each, name: str) -> None:
+    async def _tell(self, wanted: Wanted, name: str) -> None:
         with contextlib.suppress(OSError):  # the link is looked after elsewhere
-            await asyncio.to_thread(arp.announce, name, each.address.addr)
+            await asyncio.to_thread(arp.announce, name, wanted.address)
 
-    async def _after_recovery(self, each: _Each, name: str) -> None:
+    async def _after_recovery(self, interface: VipInterface, wanted: Wanted, name: str) -> None:
         """An interface that was down may have lost what it had (IPv6 addresses, routes), and the
         neighbours may have learned something else: set and announce once more."""
         was = await self._running(name)
@@ -216,21 +219,15 @@ class Addresses:
             await asyncio.sleep(LINK_EVERY_S)
             now = await self._running(name)
             if now and not was:
-                self._say(WHO, Level.INFO, f"Interface {name} is back: {each.address.addr} again")
+                self._say(WHO, Level.INFO, f"Interface {name} is back: {wanted.address} again")
                 try:
-                    await self._bounded(lambda: self._again(each), SET_LIMIT_S, "set")
+                    await self._bounded(lambda: self._order.set_one(wanted), SET_LIMIT_S, "set")
                 except LocalFault as error:
-                    self._say(WHO, Level.EVENT, f"{each.address.addr}: {error}")
+                    self._say(WHO, Level.EVENT, f"{wanted.address}: {error}")
                     now = False  # once more in a second
                 else:
-                    task = self._announce(each, name)
-                    what = f"{self._module} announce again {each.address.addr}"
-                    self._watching.append(self._tasks.start(what, task))
+                    self._start("announce again", self._announce(interface, wanted, name), wanted)
             was = now
-
-    def _again(self, each: _Each) -> None:
-        name = virtualip.place(each.wanted, self._memory)
-        arp.announce(name, each.address.addr)
 
     async def _running(self, name: str) -> bool:
         try:

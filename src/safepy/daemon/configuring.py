@@ -13,7 +13,7 @@ import socket
 import stat
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safepy.config import errd, userconfig, vhost
@@ -22,7 +22,7 @@ from safepy.config.check import check_against
 from safepy.config.paths import ModulePaths, Paths
 from safepy.config.schema import ModuleConfig
 from safepy.config.userconfig import Parsed
-from safepy.daemon import reset
+from safepy.daemon import releasing, reset, virtual
 from safepy.daemon.node import active_config
 from safepy.daemon.plan import Plan, plan_module, rfs_port, trees_of
 from safepy.daemon.scripting import environment
@@ -90,7 +90,8 @@ def check(
         raise LocalFault(
             f"module {paths.name} has lost its id", f"safekit module install -r -m {paths.name}"
         )
-    parsed = userconfig.read(data, str(file), environment(site.paths, paths, (), active=False))
+    given = environment(site.paths, paths, (), active=False)
+    parsed = userconfig.read(data, str(file), given, virtual.resolve)
     peer = check_against(
         parsed.config,
         cluster,
@@ -101,6 +102,8 @@ def check(
         reserved=(str(site.paths.safe), str(site.paths.safevar)),
     )
     _check_directories(parsed, str(file))
+    notes = virtual.check(parsed, str(file), cluster, paths)
+    parsed = replace(parsed, notes=(*parsed.notes, *notes))
     _check_handlers(parsed, str(file), paths)
     plan = plan_module(paths, module_id, parsed.config, cluster, site.node, peer)
     _check_ports(plan, held)
@@ -118,14 +121,22 @@ def apply(site: Site, checked: Checked) -> None:
     elif checked.compares_everything:
         reset.ask_everything(paths)
     try:
-        generated = {
-            host.envfile: vhost.environment_file(host) for host in checked.parsed.config.vhosts
-        }
-        folders.configure(paths, checked.parsed.expanded_xml, generated)
+        folders.configure(paths, checked.parsed.expanded_xml, _generated(site.paths, checked))
     except SafekitError:
         reset.withdraw(paths)
         raise
     reset.settle(paths)
+
+
+def _generated(paths: Paths, checked: Checked) -> dict[str, bytes]:
+    """What stands in the active `bin` besides what somebody put into it."""
+    config, module = checked.parsed.config, checked.plan.paths
+    variables = () if config.user is None else config.user.variables
+    told = environment(paths, module, variables)
+    names = [name for name in told if name.startswith("SAFE")]
+    given = [(name, told[name]) for name in (*names, *(name for name, _ in variables))]
+    environments = {host.envfile: vhost.environment_file(host) for host in config.vhosts}
+    return environments | releasing.wrappers(module, config, given)
 
 
 def forget_settings(paths: ModulePaths) -> None:
@@ -188,20 +199,35 @@ def keep_last(paths: Paths, module: ModulePaths) -> None:
             old.unlink()
 
 
-def signature(folder_conf: Path, folder_bin: Path) -> tuple[str, float] | None:
-    """Digest and newest modification (Unix seconds) of a configuration's files; None without."""
+def signature(
+    folder_conf: Path, folder_bin: Path, without: frozenset[str] = frozenset()
+) -> tuple[str, float] | None:
+    """Digest and newest modification (Unix seconds) of a configuration's files, but for those that
+    are called as in `without`; None without a configuration."""
     if not (folder_conf / "userconfig.xml").is_file():
         return None
     digest = hashlib.sha256()
     newest = 0.0
     for folder in (folder_conf, folder_bin):
         for path in sorted(each for each in folder.rglob("*") if each.is_file()):
-            if path.name == "safeconf.xml":
+            if path.name == "safeconf.xml" or path.name in without:
                 continue
             digest.update(f"{folder.name}/{path.relative_to(folder)}\0".encode())
             digest.update(hashlib.sha256(path.read_bytes()).digest())
             newest = max(newest, path.stat().st_mtime)
     return digest.hexdigest()[:32], newest
+
+
+def generated_names(paths: ModulePaths) -> frozenset[str]:
+    """The files that `config` made in the active `bin`."""
+    if not folders.is_configured(paths):
+        return frozenset()
+    try:
+        config = active_config(paths)
+    except (SafekitError, OSError):
+        return frozenset()
+    wrappers = releasing.wrappers(paths, config, ())
+    return frozenset({host.envfile for host in config.vhosts} | wrappers.keys())
 
 
 def _check_directories(parsed: Parsed, file: str) -> None:

@@ -134,10 +134,11 @@ class Installing:
         """{active: {signature, date} | None, current: {signature, date} | None}."""
         self._require_installed(module)
         paths = self._node.paths.module(module)
-        active = configuring.signature(paths.conf, paths.bin)
+        made = configuring.generated_names(paths)
+        active = configuring.signature(paths.conf, paths.bin, made)
         if active is not None:
             active = (active[0], paths.safeconf.stat().st_mtime)
-        current = configuring.signature(paths.source_conf, paths.source_bin)
+        current = configuring.signature(paths.source_conf, paths.source_bin, made)
         return {
             name: None if found is None else {"signature": found[0], "date": found[1]}
             for name, found in (("active", active), ("current", current))

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from safepy import __version__
 from safepy.admin.server import AdminServer
 from safepy.config.paths import Paths
-from safepy.daemon import boot, logs, site
+from safepy.daemon import boot, logs, releasing, site
 from safepy.daemon.manager import ModuleManager
 from safepy.daemon.node import Node
 from safepy.errors import SafekitError
@@ -157,13 +157,21 @@ def main() -> None:
         action="store_true",
         help="only cover the directories of modules that were active at a crash, and end",
     )
+    parser.add_argument(
+        "--release-addresses",
+        action="store_true",
+        help="only remove virtual addresses that a safeadmin left behind, and end",
+    )
     options = parser.parse_args()
     os.umask(0o022)
     paths = Paths.from_environment(os.environ)
     try:
         logs.set_up(site.load_settings(paths).log_level)
         if options.close_directories:
-            sys.exit(0 if boot.close_directories(paths) else 1)
+            closed = boot.close_directories(paths)
+            sys.exit(0 if releasing.release_all(paths) and closed else 1)
+        if options.release_addresses:
+            sys.exit(0 if releasing.release_all(paths) else 1)
         prefer_this_process()
         asyncio.run(Daemon(paths, Notifier()).run())
     except SafekitError as error:

@@ -103,14 +103,19 @@ def test_processes_are_watched_only_while_their_class_runs() -> None:
 def test_a_forced_retreat_closes_the_gate_before_any_script() -> None:
     plan = plans.step_aside(frozenset(RUNS[ALONE]), ALONE, SECOND, outdated=True)
     scripts = [number for number, step in enumerate(plan) if isinstance(step, Script)]
-    before = [plan.index(plans.Work.DEMOTE), plan.index(plans.Save.OUTDATED)]
+    ordered = (plans.Work.DEMOTE, plans.Address.REMOVE, plans.Save.OUTDATED)
+    before = [plan.index(step) for step in ordered]
     assert before == sorted(before) and before[-1] < scripts[0]
+    # What an application without gate and address does is not looked at any more.
+    watched = [step for step in plan[: before[0]] if isinstance(step, plans.Watch)]
+    assert {step.checker_class for step in watched if not step.on} == set(RUNS[ALONE])
 
 
 def test_a_wished_stop_ends_the_application_before_the_hand_over() -> None:
     plan = plans.stop_leading(frozenset(RUNS[PRIM]), PRIM, "stop")
     stop = next(s for s in plan if isinstance(s, Script) and s.name == "stop_both")
-    assert plan.index(stop) < plan.index(plans.Work.QUIESCE) < plan.index(plans.Save.STOPPED)
+    assert plan.index(stop) < plan.index(plans.Address.REMOVE) < plan.index(plans.Work.QUIESCE)
+    assert plan.index(plans.Work.QUIESCE) < plan.index(plans.Save.STOPPED)
     assert plan.index(plans.Save.STOPPED) < plan.index(plans.Then.WAIT)
 
 

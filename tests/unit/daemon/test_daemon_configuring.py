@@ -124,7 +124,7 @@ def test_a_configuration_that_fails_leaves_the_record(
 ) -> None:
     place.write("a", "c")
 
-    def full(paths: ModulePaths, expanded: bytes) -> None:
+    def full(*_: object) -> None:
         raise PackageError("No space left on device")
 
     monkeypatch.setattr(configuring.folders, "configure", full)
@@ -186,6 +186,29 @@ def test_directories_that_cannot_be_replicated(place: Place) -> None:
     (place.root / "a").write_text("")
     with pytest.raises(ConfigError, match="is not a directory"):
         place.check()
+
+
+def test_an_action_that_is_no_word_is_an_executable(place: Place) -> None:
+    def watch(action: str) -> None:
+        place.module.source_userconfig.write_text(
+            '<safe><service mode="mirror"><heart><heartbeat name="default"/></heart><user/>\n'
+            f'<errd><proc name="a" class="mine" action="{action}"/></errd></service></safe>'
+        )
+        place.check()
+
+    handler = place.module.source_bin / "repair"
+    with pytest.raises(ConfigError, match=r'line 2: .*action="stopstrat": found no executable'):
+        watch("stopstrat")
+    with pytest.raises(ConfigError, match="found no executable"):
+        watch("repair")
+    handler.write_text("")
+    with pytest.raises(ConfigError, match="found no executable"):
+        watch("repair")
+    handler.chmod(0o755)
+    watch("repair")
+    watch(str(handler))
+    with pytest.raises(ConfigError, match="found no executable"):
+        watch("/etc")
 
 
 def test_two_modules_with_one_directory(place: Place) -> None:
