@@ -132,7 +132,7 @@ def _restart_services(values: Values, service: bool, action: str) -> tuple[str, 
     if not text:
         return ()
     if not service or action != "restart":
-        allowed = 'belongs to service="yes" with action="restart"'
+        allowed = 'is only together with service="yes" and action="restart"'
         raise values.wrong("restart_services", allowed)
     names = tuple(part.strip() for part in text.split(","))
     if not all(_is_service(name) for name in names):

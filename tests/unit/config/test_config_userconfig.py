@@ -300,31 +300,6 @@ BAD_RESTS = {
         '<replicated> attribute mode="write": allowed is read_only'
     ),
     "<errd/>": "<errd> without <user>: allowed is <errd> only together with <user/>",
-    '<user/><errd><proc name="a" class="agent"/></errd>': (
-        '<proc> attribute class="agent": allowed are prim, both, second, sec, pre '
-        "(a class of one's own is not supported yet by this version)"
-    ),
-    '<user/><errd><proc name="a"/></errd>': (
-        "<proc> attribute class is missing: allowed are prim, both, second, sec, pre"
-    ),
-    '<user/><errd><proc name="a" class="prim" action="x.sh"/></errd>': (
-        '<proc> attribute action="x.sh": allowed are restart, stopstart, stop, noaction '
-        "(a handler of one's own is not supported yet by this version)"
-    ),
-    '<user/><errd><proc name="a" class="prim" service="yes"/></errd>': (
-        '<proc> attribute service="yes": this attribute is not supported yet by this version'
-    ),
-    '<user/><errd><proc name="0123456789abcdef" class="prim"/></errd>': (
-        '<proc> attribute name="0123456789abcdef": allowed are at most 15 characters '
-        "(the kernel keeps no more of a name; see nameregex)"
-    ),
-    '<user/><errd><proc name="a" class="prim" argregex="("/></errd>': (
-        '<proc> attribute argregex="(": allowed are POSIX extended regular expressions '
-        "(missing ), unterminated subpattern at position 0)"
-    ),
-    '<user/><errd><proc name="a" class="pre"/><proc name="a" class="pre"/></errd>': (
-        '<proc> attribute name="a": allowed is each name once'
-    ),
     '<user logging="file"/>': '<user> attribute logging="file": allowed are userlog, none',
     '<user><var name="1A" value=""/></user>': (
         '<var> attribute name="1A": allowed are letters, digits and _, not beginning with a digit'
