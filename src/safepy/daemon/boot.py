@@ -115,21 +115,35 @@ def _was_active(module: ModulePaths) -> bool:
 def end_left_scripts(module: ModulePaths) -> int:
     """End the module scripts that an earlier daemon left running when it was killed: nobody
     waits for them any more, and they must not meet those that run next. Only the scripts
-    themselves; what they started belongs to the application. Returns how many. Blocks."""
+    themselves; what they started belongs to the application. Of a program of `<custom>`, which
+    would go on to set its resource beside its successor, the whole group. Returns how many.
+    Blocks."""
     ended = 0
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")[:3]
+            words = (entry / "cmdline").read_bytes().split(b"\0")[:5]
         except OSError:
             continue
-        if any(_is_script(module, os.fsdecode(word)) for word in words):
+        is_checker = _is_checker(module, words)
+        if is_checker or any(_is_script(module, os.fsdecode(word)) for word in words[:3]):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(int(entry.name), signal.SIGKILL)
+                pid = int(entry.name)
+                if is_checker and os.getpgid(pid) == pid:
+                    os.killpg(pid, signal.SIGKILL)
+                else:
+                    os.kill(pid, signal.SIGKILL)
                 log.warning("%s: ended a script of an earlier safeadmin: %s", module.name, words)
                 ended += 1
     return ended
+
+
+def _is_checker(module: ModulePaths, words: list[bytes]) -> bool:
+    """Whether this is how `<custom>` starts a program: [INTERPRETER] PATH MODULE custom.IDENT."""
+    name = module.name.encode()
+    pairs = zip(words[1:], words[2:], strict=False)
+    return any(one == name and other.startswith(b"custom.") for one, other in pairs)
 
 
 def _is_script(module: ModulePaths, word: str) -> bool:

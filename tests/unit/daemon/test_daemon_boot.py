@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import time
@@ -66,6 +67,35 @@ def test_the_flag_of_safekit_boot(tmp_path: Path) -> None:
     assert boot.boot_flag(module)
     boot.set_boot_flag(module, False)
     assert not boot.boot_flag(module)
+
+
+def test_a_left_checker_is_ended_with_all_it_runs(tmp_path: Path) -> None:
+    module = Paths(tmp_path / "safe", tmp_path / "var").module("web")
+    program = tmp_path / "probe.sh"
+    program.write_text(f"#!/bin/sh\nsleep 60 &\necho $! >{tmp_path}/child.$1\nwait\n")
+    program.chmod(0o755)
+    running = [
+        subprocess.Popen([str(program), name, "custom.c", "x"], start_new_session=True)
+        for name in ("web", "other")
+    ]
+    try:
+        deadline = time.monotonic() + 10
+        child = tmp_path / "child.web"
+        while not (child.exists() and child.read_text()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert boot.end_left_scripts(module) == 1
+        assert running[0].wait(10) == -9
+        assert running[1].poll() is None
+        stat = Path("/proc", child.read_text().strip(), "stat")
+        while stat.exists() and b") Z " not in stat.read_bytes():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        for process in running:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, 9)
+            process.wait()
 
 
 def test_a_left_script_is_ended_and_what_it_started_is_not(tmp_path: Path) -> None:
