@@ -308,13 +308,13 @@ def test_the_state_directory_is_private(pair: Pair) -> None:
 
 LAST_FLUSH_FAILS = """
 from safepy.worker import {module} as module
-real, calls = module.syncfs, []
-def syncfs(fd):
-    calls.append(fd)
+real, calls = module.sync_all, []
+def sync_all(fds):
+    calls.append(fds)
     if len(calls) > 1:
         raise OSError(5, "Input/output error")
-    real(fd)
-module.syncfs = syncfs
+    real(fds)
+module.sync_all = sync_all
 """
 
 

@@ -323,7 +323,7 @@ def test_without_i12_nobody_flushes_k8(
 ) -> None:
     """A synchronisation or a checkpoint ends with its data in memory only."""
     for module in (synchronise, following, checkpointing):
-        monkeypatch.setattr(module, "syncfs", lambda fd: None)
+        monkeypatch.setattr(module, "sync_all", lambda fds: None)
     assert breaks(watched, 403)
 
 

@@ -11,7 +11,7 @@ import errno
 import os
 import resource
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 RENAME_NOREPLACE = 1
@@ -91,6 +91,12 @@ def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
 def syncfs(fd: int) -> None:
     """Flush the whole file system that holds `fd`; reports its write errors (Linux 5.8)."""
     _call(_syncfs, fd)
+
+
+def sync_all(fds: Iterable[int]) -> None:
+    """Every file system that one of these is on is durable. Raises OSError."""
+    for fd in fds:
+        syncfs(fd)
 
 
 def start_writeback(fd: int, offset: int, length: int) -> None:

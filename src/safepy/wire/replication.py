@@ -255,7 +255,6 @@ class VerifyAsk(Message, frozen=True, tag=19):
     """Secondary: an operator wants both copies compared; the primary does it. `mend` as in
     `VerifyTold.mend`."""
 
-    number: Number
     mend: Word
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from safepy.dataplane.keeper import Keeper
 from safepy.host.loop import Timer
-from safepy.storage.syscalls import syncfs
+from safepy.storage.syscalls import sync_all
 from safepy.wire import replication as wire
 from safepy.worker import messages
 from safepy.worker.common import Context, in_thread
@@ -122,8 +122,7 @@ class Checkpoints:
             self._asking = self._context.loop.call_later(ASK_AGAIN_S, self._ask)
 
     def _flush(self) -> None:
-        for fd in self._context.door_fds:
-            syncfs(fd)
+        sync_all(self._context.door_fds)
 
     def _flushed(self, error: str) -> None:
         if error:

@@ -260,7 +260,7 @@ class Follower:
                 self._desk.answered(message)
             case wire.ReadDone():
                 self.rescue.answered(message)
-            case wire.VerifyAsk(_, mend):
+            case wire.VerifyAsk(mend):
                 self._desk.asked_there(mend)
             case wire.VerifyStop():
                 self._desk.stop()

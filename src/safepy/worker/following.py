@@ -23,7 +23,7 @@ from safepy.model import Progress
 from safepy.net.dialing import Dial, dial
 from safepy.net.peer import SecureStream
 from safepy.storage.backing import Tree
-from safepy.storage.syscalls import syncfs
+from safepy.storage.syscalls import sync_all
 from safepy.wire import replication as wire
 from safepy.wire.secure import Refused
 from safepy.worker import messages
@@ -399,8 +399,7 @@ class Following:
         self._close_trees()
 
     def _sync_doors(self) -> None:
-        for fd in self._context.door_fds:
-            syncfs(fd)
+        sync_all(self._context.door_fds)
 
     def _close_stream(self, reason: str) -> None:
         self._closed = True

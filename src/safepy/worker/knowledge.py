@@ -25,7 +25,7 @@ from safepy.storage import seal, statefile
 from safepy.storage.backing import Tree
 from safepy.storage.intentlog import IntentLog
 from safepy.storage.statefile import Findings, SavedMarks
-from safepy.storage.syscalls import syncfs
+from safepy.storage.syscalls import sync_all
 from safepy.wire import replication as wire
 from safepy.worker.messages import Setup
 
@@ -333,8 +333,7 @@ class Knowledge:
             trouble = ""
             self._wait()
             try:
-                for fd in self._root_fds:
-                    syncfs(fd)
+                sync_all(self._root_fds)
                 statefile.remove(self._path("running"))
                 seal.write(self._path("seal"), self._root_fds, self._stop_sealing.is_set)
             except (LocalFault, OSError) as error:

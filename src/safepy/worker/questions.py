@@ -57,7 +57,7 @@ class Questions:
             self._context.report(messages.VerifyDone(order.epoch, order.number, 0, 0, problem))
         else:
             self._verify = order
-            self._send(wire.VerifyAsk(order.number, order.mend))
+            self._send(wire.VerifyAsk(order.mend))
 
     def stop_verify(self) -> None:
         if self._verify is not None:

@@ -27,7 +27,7 @@ from safepy.host.loop import Timer
 from safepy.model import Progress, SyncMode
 from safepy.net.blocking import BlockingStream
 from safepy.net.peer import SecureStream
-from safepy.storage.syscalls import syncfs
+from safepy.storage.syscalls import sync_all
 from safepy.wire import replication as wire
 from safepy.worker import messages
 from safepy.worker.choosing import Offer, choose
@@ -296,8 +296,7 @@ class Synchronisation:
 
     def _flush_local(self) -> None:
         try:
-            for fd in self._root_fds:
-                syncfs(fd)
+            sync_all(self._root_fds)
         except OSError:
             self._keeper.memories.clear()  # what was read may not be on the disk (I16)
             raise

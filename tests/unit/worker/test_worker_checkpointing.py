@@ -148,7 +148,7 @@ def test_i16_a_flush_that_fails_is_a_fault_and_no_checkpoint(
     def fails(_: int) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(checkpointing, "syncfs", fails)
+    monkeypatch.setattr(checkpointing, "sync_all", fails)
     bench.checkpoints.want()
     bench.checkpoints.begun(1)
     bench.checkpoints.done_there(1)
