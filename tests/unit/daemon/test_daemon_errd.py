@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pair import MODULE, Daemon, config, until
+from pair import MODULE, config, until
 from test_daemon_pair import PULSE_MS, TIMEOUT_MS, Pair
 
 from safepy.errors import SafekitError

@@ -76,8 +76,8 @@ def test_scan_sees_real_processes_with_names_longer_than_the_kernel_keeps(tmp_pa
         assert [each.pid for each in found] == [pid]
         assert found[0] == look(pid)
         assert (found[0].name, found[0].parent) == ("a-command-with-", shell.pid)
-        age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - found[0].started / os.sysconf("SC_CLK_TCK")
-        assert 0 <= age_s < 30
+        started_s = found[0].started / os.sysconf("SC_CLK_TCK")
+        assert 0 <= time.clock_gettime(time.CLOCK_BOOTTIME) - started_s < 30
         assert [each.command for each in scan(no_name) if each.pid == pid] == [""]
     finally:
         os.kill(pid, 9)
@@ -200,3 +200,22 @@ def test_family_is_a_process_and_all_it_was_called_from() -> None:
     assert family(7, processes) == {7}
     # A picture taken while pids changed hands may hold a circle.
     assert family(8, [Process(8, 1, "x", "", 9), Process(9, 1, "x", "", 8)]) == {8, 9}
+
+
+def test_a_look_opens_one_file_for_each_process_and_lines_only_where_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a look costs, in calls: thirty-two modules at rest pay it every few seconds."""
+    opened: list[str] = []
+    real = os.open
+    monkeypatch.setattr(os, "open", lambda path, *a: opened.append(path) or real(path, *a))
+    everybody = scan(no_name)
+    assert all(path.endswith("/stat") for path in opened)
+    assert len(everybody) <= len(opened) == len(set(opened))
+    opened.clear()
+    own = look(os.getpid())
+    assert own is not None
+    opened.clear()
+    named = [each for each in scan(own.name.__eq__) if each.name == own.name]
+    lines = [path for path in opened if path.endswith("/cmdline")]
+    assert len(named) == len(lines)
