@@ -1,8 +1,5 @@
-"""Reference 10.3 and 10.4 as a table: for each change of a mirror module every script that is called,
-in order, with its arguments. What differs from the reference on purpose is in docs/differences.md.
-
-Beside it stands the table of changes itself: a row that no story here or in the scenarios takes
-would be a promise that nobody keeps; `scripts/swarm` counts those.
+"""Reference 10.3 and 10.4 as a table: for each change of a mirror module every script that is
+called, in order, with its arguments. What differs from the reference on purpose is in docs/differences.md.
 """
 
 from __future__ import annotations

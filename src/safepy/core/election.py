@@ -199,7 +199,9 @@ def _will_take_over(peer: PeerView) -> Decision:
     """A secondary in sync whose primary is gone: in maintenance it waits for an administrator."""
     if not peer.maintenance_until:
         return Decision(Verdict.WAIT, "", "the other node is about to take over")
-    return Decision(Verdict.WAIT, "maintenance", IN_MAINTENANCE, blocked=True, remedy=MAINTENANCE_OFF_THERE)
+    return Decision(
+        Verdict.WAIT, "maintenance", IN_MAINTENANCE, blocked=True, remedy=MAINTENANCE_OFF_THERE
+    )
 
 
 def _peer_leads(s: Situation, peer: PeerView) -> Decision:

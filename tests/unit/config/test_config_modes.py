@@ -64,7 +64,8 @@ def test_farms_and_roles_are_refused_in_a_light_module() -> None:
 
 def mirror(heart: str, rest: str = "") -> bytes:
     beat = '<heartbeat name="default"/>'
-    return f'<safe><service mode="mirror"><heart {heart}>{beat}</heart>{rest}</service></safe>'.encode()
+    service = f'<service mode="mirror"><heart {heart}>{beat}</heart>{rest}</service>'
+    return f"<safe>{service}</safe>".encode()
 
 
 def test_the_port_of_the_heartbeats_may_be_given() -> None:

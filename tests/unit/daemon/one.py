@@ -28,7 +28,7 @@ class One(Daemon):
         self.source = self.safe / "modules" / MODULE
 
     def put(self, xml: str, **scripts: str) -> None:
-        """The edited module: this configuration, every script; `scripts` by name with their text."""
+        """The edited module: this configuration, every script; `scripts`: what they do more."""
         (self.source / "conf").mkdir(parents=True, exist_ok=True)
         (self.source / "bin").mkdir(exist_ok=True)
         (self.source / "conf" / "userconfig.xml").write_text(xml)
