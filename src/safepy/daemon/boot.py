@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import signal
+from itertools import pairwise
 from pathlib import Path
 
 from safepy.config import userconfig
@@ -126,7 +127,7 @@ def end_left_scripts(module: ModulePaths) -> int:
             words = (entry / "cmdline").read_bytes().split(b"\0")[:5]
         except OSError:
             continue
-        is_checker = _is_checker(module, words)
+        is_checker = _is_checker(module, entry, words)
         if is_checker or any(_is_script(module, os.fsdecode(word)) for word in words[:3]):
             with contextlib.suppress(ProcessLookupError):
                 pid = int(entry.name)
@@ -139,11 +140,17 @@ def end_left_scripts(module: ModulePaths) -> int:
     return ended
 
 
-def _is_checker(module: ModulePaths, words: list[bytes]) -> bool:
-    """Whether this is how `<custom>` starts a program: [INTERPRETER] PATH MODULE custom.IDENT."""
+def _is_checker(module: ModulePaths, process: Path, words: list[bytes]) -> bool:
+    """Whether this is how `<custom>` starts a program, [INTERPRETER] PATH MODULE custom.IDENT, and
+    of this very module: another installation may have one of the same name."""
     name = module.name.encode()
-    pairs = zip(words[1:], words[2:], strict=False)
-    return any(one == name and other.startswith(b"custom.") for one, other in pairs)
+    if not any(one == name and other.startswith(b"custom.") for one, other in pairwise(words)):
+        return False
+    try:
+        environment = (process / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return b"SAFEUSERVAR=" + os.fsencode(module.var) in environment
 
 
 def _is_script(module: ModulePaths, word: str) -> bool:

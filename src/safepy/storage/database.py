@@ -186,12 +186,14 @@ def _is_damage(error: Exception) -> bool:
 
 @contextlib.contextmanager
 def reading(path: str) -> Iterator[sqlite3.Connection | None]:
-    """The file opened for reading only, also without the daemon; None if there is none."""
+    """The file opened for reading only, also without the daemon; None if there is none, or one that
+    was just made: the writer's thread creates the tables."""
     if not os.path.exists(path):
         yield None
         return
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=_BUSY_TIMEOUT_S)
     try:
-        yield connection
+        made = connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+        yield None if made is None else connection
     finally:
         connection.close()

@@ -72,21 +72,28 @@ def test_the_flag_of_safekit_boot(tmp_path: Path) -> None:
 def test_a_left_checker_is_ended_with_all_it_runs(tmp_path: Path) -> None:
     module = Paths(tmp_path / "safe", tmp_path / "var").module("web")
     program = tmp_path / "probe.sh"
-    program.write_text(f"#!/bin/sh\nsleep 60 &\necho $! >{tmp_path}/child.$1\nwait\n")
+    program.write_text(
+        f"#!/bin/sh\nsleep 60 &\necho $! >{tmp_path}/$(basename $SAFEUSERVAR).$1\nwait\n"
+    )
     program.chmod(0o755)
     running = [
-        subprocess.Popen([str(program), name, "custom.c", "x"], start_new_session=True)
-        for name in ("web", "other")
+        subprocess.Popen(
+            [str(program), name, "custom.c", "x"],
+            start_new_session=True,
+            env={"PATH": os.environ["PATH"], "SAFEUSERVAR": str(var)},
+        )
+        # The second has the name of ours, in another installation.
+        for name, var in (("web", module.var), ("web", tmp_path), ("other", module.var))
     ]
     try:
         deadline = time.monotonic() + 10
-        child = tmp_path / "child.web"
+        child = tmp_path / f"{module.var.name}.web"
         while not (child.exists() and child.read_text()):
             assert time.monotonic() < deadline
             time.sleep(0.01)
         assert boot.end_left_scripts(module) == 1
         assert running[0].wait(10) == -9
-        assert running[1].poll() is None
+        assert [process.poll() for process in running[1:]] == [None, None]
         stat = Path("/proc", child.read_text().strip(), "stat")
         while stat.exists() and b") Z " not in stat.read_bytes():
             assert time.monotonic() < deadline

@@ -20,7 +20,7 @@ from safepy.admin.client import Client
 #: Tells its resource what stands in a file, and only when it changed (reference 11.1).
 GATE = f"""#!/bin/sh
 last=
-while :; do
+while kill -0 $PPID 2>/dev/null; do
     now=$(cat "$3/gate.$NODE" 2>/dev/null || cat "$3/gate")
     if [ "$now" != "$last" ]; then
         PYTHONPATH={Path(safepy.__file__).parents[1]} \
