@@ -63,7 +63,7 @@ class Crowd:
         for name in self.names:
             for node in self.lab.nodes.values():
                 node.shell(f"mkdir -p /data/{name}; echo {name} > /data/{name}/file")
-            modules.install(self.lab, name, modules.userconfig(f"/data/{name}"), scripts)
+            modules.install(self.lab, name, _config(f"/data/{name}"), scripts)
         begun = time.monotonic()
         for name in self.names:
             safekit(self.lab["n2"], "start", "-m", name)
@@ -109,6 +109,14 @@ class Crowd:
         for name, pid in pids.items():
             used_s = _cpu_s(self.lab[name], pid) - before[name]
             self.found.daemons[name] = (100 * used_s / seconds, _mib(self.lab[name], pid))
+
+
+def _config(directory: str) -> str:
+    """Heartbeats as the product comes, on two lans; restarts are not counted."""
+    config = modules.userconfig(directory, loop_interval="0")
+    ours = f'pulse="{modules.PULSE_MS}" timeout="{modules.TIMEOUT_MS}"'
+    assert ours in config
+    return config.replace(ours, "")
 
 
 def _daemon(node: Node) -> str:

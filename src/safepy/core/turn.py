@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 
 from safepy.model import Disk, Level, PeerView, Record, State, Status
@@ -24,13 +23,14 @@ SYNCDELTA_S_MIN = 60.0
 class Turn:
     """The only place where a state is assigned to, and only to its own copy."""
 
-    __slots__ = ("now", "out", "s")
+    __slots__ = ("_lost", "now", "out", "s")
 
     def __init__(self, state: ModuleState, now: float) -> None:
-        self.s = copy.copy(state)
+        self.s = state.copied()
         self.s.now = now
         self.now = now
         self.out: list[Command] = []
+        self._lost: tuple[links.Links | None, float, float] = (None, 0.0, 0.0)
 
     # Commands.
 
@@ -167,7 +167,12 @@ class Turn:
 
     @property
     def lost_at(self) -> float:
-        return links.lost_at(self.s.links, self.s.replica_heard_at)
+        """Asked for many times in a step; what it follows from seldom changes meanwhile."""
+        from_links, from_replica, lost_at = self._lost
+        if from_links is not self.s.links or from_replica != self.s.replica_heard_at:
+            lost_at = links.lost_at(self.s.links, self.s.replica_heard_at)
+            self._lost = (self.s.links, self.s.replica_heard_at, lost_at)
+        return lost_at
 
     @property
     def peer_lost(self) -> bool:
