@@ -26,7 +26,8 @@ from safepy.daemon.figures import Figures
 from safepy.daemon.logs import Voice
 from safepy.daemon.parameters import params_of
 from safepy.daemon.plan import Plan, trees_of, worker_plan
-from safepy.daemon.remembered import begin_resources, setting
+from safepy.daemon.publishing import Published
+from safepy.daemon.remembered import begin_resources, identified, setting
 from safepy.daemon.renewing import Renewable
 from safepy.daemon.reporting import Reporter
 from safepy.daemon.runtime import Runtime
@@ -35,7 +36,7 @@ from safepy.daemon.scripting import ModuleScripts
 from safepy.daemon.site import Site
 from safepy.daemon.watching import Watching
 from safepy.daemon.worker_link import WorkerLink, WorkerPlan
-from safepy.errors import LocalFault, ScriptError
+from safepy.errors import ScriptError
 from safepy.host.clock import Clock
 from safepy.host.scripts import ScriptRunner
 from safepy.model import Active, Level, Record, Snapshot, State
@@ -52,7 +53,7 @@ NOT_STARTED = "no"
 PAUSE_S = 7.5
 
 
-class Module:
+class Module(Published):
     """Lives from the daemon's start, or a configuration, to the next one."""
 
     def __init__(
@@ -63,13 +64,11 @@ class Module:
         self.plan = plan
         self.name = plan.name
         self.cluster_id = cluster.cluster_id
-        self.version = 0
-        self._clock = clock
+        super().__init__(clock)
         self._boot_id = boot_id()
         self._session = secrets.token_hex(16)
         self._site = site
         self._view = view
-        self._changed = asyncio.Event()
         self.ready_since = ReadySince()
         #: The host or the daemon goes down: what was started stays noted as started.
         self.going_down = False
@@ -248,39 +247,12 @@ class Module:
         self.ready_since.seen(self.snapshot)
         if self.snapshot.state is State.STOP:
             self.errd.end_own_classes()
-        self.version += 1
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self.shown()
 
     def look(self) -> Snapshot:
         """What is true now. `snapshot` is what the last change showed: enough for the probe, but
         a resource that a checker set since is not in it."""
         return self._take_snapshot()
-
-    async def newer(self, version: int, timeout_s: float) -> tuple[int, Snapshot]:
-        """The snapshot once it is newer than `version`, or the present one after `timeout_s`."""
-        deadline_s = self._clock.monotonic() + timeout_s
-        while self.version <= version:
-            left_s = deadline_s - self._clock.monotonic()
-            if left_s <= 0:
-                break
-            try:
-                async with asyncio.timeout(left_s):
-                    await self._changed.wait()
-            except TimeoutError:
-                break
-        return self.version, self.snapshot
-
-    async def until(self, state: State, timeout_s: float) -> bool:
-        """Whether the module got into `state` within the time."""
-        deadline_s = self._clock.monotonic() + timeout_s
-        version = 0
-        while self.snapshot.state is not state:
-            left_s = deadline_s - self._clock.monotonic()
-            if left_s <= 0:
-                return False
-            version, _ = await self.newer(max(version, self.version), left_s)
-        return True
 
     @property
     def record(self) -> Record:
@@ -410,22 +382,6 @@ class Module:
         self.figures.heard(worker.alive, worker.progress, worker.finished, now_s)
         if self.worker.progress != self.snapshot.progress:
             self.publish()
-
-
-def identified(record: Record, cluster_id: str, plan: Plan) -> Record:
-    """The record with the ids of here and now. Raises LocalFault for one of another module or
-    node: a copied state folder must not speak for this node (protocol 2.1)."""
-    for what, found, here in (
-        ("module", record.module, plan.name),
-        ("node", record.node, plan.node),
-        ("peer", record.peer, plan.peer),
-    ):
-        if found and found != here:
-            raise LocalFault(
-                f"the generation record {plan.paths.record} is of {what} {found}, not of {here}",
-                f"safekit deconfig -m {plan.name}, then safekit config -m {plan.name}",
-            )
-    return replace(record, cluster_id=cluster_id, module=plan.name, node=plan.node, peer=plan.peer)
 
 
 def boot_id() -> str:

@@ -7,14 +7,16 @@ Moments are kept as Unix seconds and become moments on this run's clock.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from safepy.config.vip import addresses
 from safepy.core import maintenance
 from safepy.core.restarts import LoopCount
 from safepy.core.state import Maintenance
 from safepy.daemon.plan import Plan
+from safepy.errors import LocalFault
 from safepy.host.clock import Clock
+from safepy.model import Record
 from safepy.storage.resources import Resources
 
 #: Classes of resources that each run has to test anew.
@@ -74,6 +76,22 @@ def begin_resources(resources: Resources, plan: Plan, keep: bool = False) -> Non
     for name, value in fresh.items():
         if not keep or resources.get(name) is None:
             resources.set(name, value, "heart", log=False)
+
+
+def identified(record: Record, cluster_id: str, plan: Plan) -> Record:
+    """The record with the ids of here and now. Raises LocalFault for one of another module or
+    node: a copied state folder must not speak for this node (protocol 2.1)."""
+    for what, found, here in (
+        ("module", record.module, plan.name),
+        ("node", record.node, plan.node),
+        ("peer", record.peer, plan.peer),
+    ):
+        if found and found != here:
+            raise LocalFault(
+                f"the generation record {plan.paths.record} is of {what} {found}, not of {here}",
+                f"safekit deconfig -m {plan.name}, then safekit config -m {plan.name}",
+            )
+    return replace(record, cluster_id=cluster_id, module=plan.name, node=plan.node, peer=plan.peer)
 
 
 def _number(resources: Resources, name: str) -> float:
