@@ -131,11 +131,13 @@ class ProcessChecker:
             return
 
     def _due(self, now_s: float) -> dict[str, _Enabling]:
-        """By name: those whose first cycles are over (`start_after`)."""
+        """By name: those whose first cycles are over (`start_after`), and whose class was not
+        enabled just now, while this look was waited for on account of another one."""
         due = {}
         for proc in self._watched():
             enabling = self._enabled[proc.checker_class]
-            delay_s = max(0, proc.start_after - 1) * self._errd.polltimer_s
+            cycles_s = (proc.start_after - 1) * self._errd.polltimer_s
+            delay_s = max(self._first_look_delay_s, cycles_s)
             if now_s - enabling.at_s >= delay_s:
                 due[proc.name] = enabling
         return due

@@ -173,6 +173,27 @@ async def test_classes_are_independent_and_enabling_twice_is_harmless() -> None:
         assert host.scans == scans
 
 
+async def test_a_class_enabled_while_another_waits_for_its_first_look_gets_its_own_time() -> None:
+    host = Host("app")
+    late = Proc("late", "both")
+    checker = ProcessChecker(
+        Errd(3600, (APP, late)), host.view, host.found, host.troubles.append, 0.3
+    )
+    task = asyncio.ensure_future(checker.run())
+    await asyncio.sleep(0)
+    checker.enable("prim", True)
+    await asyncio.sleep(0.2)
+    checker.enable("both", True)
+    enabled_s = time.monotonic()
+    await host.until(lambda: ("app", True) in host.said)
+    assert host.said == [("app", True)]  # 0.1 s after its start `late` may not be there yet
+    await host.until(lambda: ("late", False) in host.said)
+    assert time.monotonic() - enabled_s >= 0.29
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 async def test_suspended_means_silent() -> None:
     host = Host()
     async with host.watched(APP) as checker:
