@@ -193,7 +193,18 @@ def reading(path: str) -> Iterator[sqlite3.Connection | None]:
         return
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=_BUSY_TIMEOUT_S)
     try:
-        made = connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+        try:
+            made = _first_name(connection)
+        except sqlite3.OperationalError:
+            # Reading needs an index beside the file, for which a full disk has no room. Without a
+            # writer the file alone tells what it was told last.
+            connection.close()
+            connection = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)
+            made = _first_name(connection)
         yield None if made is None else connection
     finally:
         connection.close()
+
+
+def _first_name(connection: sqlite3.Connection) -> object:
+    return connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
