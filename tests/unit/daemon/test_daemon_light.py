@@ -21,7 +21,7 @@ from safepy.storage import resources
 def light(children: str = "", attributes: str = "") -> str:
     return (
         f'<safe><service mode="light" {attributes}>'
-        f'<user nicestoptimeout="5" forcestoptimeout="3"/>{children}</service></safe>'
+        f'<user nicestoptimeout="5" forcestoptimeout="1"/>{children}</service></safe>'
     )
 
 
