@@ -39,9 +39,17 @@ class Network:
         device = lan_name(lan)
         run("ip", "-n", switch, "link", "add", far, "type", "veth", "peer", device, "netns", own)
         run("ip", "-n", switch, "link", "set", far, "master", device, "up")
-        address = self.layout.address(lan, node_number(host))
-        run("ip", "-n", own, "address", "add", f"{address}/24", "dev", device)
-        run("ip", "-n", own, "link", "set", device, "up")
+        self.power(host, lan, on=True)
+
+    def power(self, host: str, lan: int, *, on: bool) -> None:
+        """A host that loses power loses with it what its kernel knew: the namespace outlives the
+        node, and would answer for addresses of a dead one."""
+        own, device = self.layout.namespace(host), lan_name(lan)
+        run("ip", "-n", own, "address", "flush", "dev", device)
+        if on:
+            address = self.layout.address(lan, node_number(host))
+            run("ip", "-n", own, "address", "add", f"{address}/24", "dev", device)
+        run("ip", "-n", own, "link", "set", device, "up" if on else "down")
 
     def plug(self, host: str, lan: int, *, connected: bool) -> None:
         switch = self.layout.namespace(SWITCH)

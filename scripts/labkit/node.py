@@ -121,6 +121,8 @@ class Node:
     def power_on(self) -> None:
         if self._container() is not None:
             raise LabError(f"{self.name} is on already")
+        for lan in range(1, self.lans + 1):
+            self._network.power(self.name, lan, on=True)
         self.cage.create()
         argv = [
             *AGAIN,
@@ -191,6 +193,8 @@ class Node:
         leader.kill()
         self.cage.thaw()
         self._wait_off(connections)
+        for lan in range(1, self.lans + 1):
+            self._network.power(self.name, lan, on=False)
 
     def _wait_off(self, connections: set[str]) -> None:
         """Wait for the last process; end waits for dead FUSE servers of this node if need be."""
