@@ -1,5 +1,5 @@
-"""The lines `xml ...` of a story: what stands in <service> beside <heart>, read by the product's own
-parser, as parameters of the core."""
+"""The lines `xml ...` of a story: what stands in <service> beside <heart>, read by the product's
+own parser, as parameters of the core."""
 
 from __future__ import annotations
 

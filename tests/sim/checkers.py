@@ -23,7 +23,7 @@ class Checkers:
         self.delay_s = (0.05, 1.0)
         self._enabled: dict[str, int] = {}
         self._enablings = 0
-        self._suspended = False
+        self.suspended = False
 
     def begin(self) -> dict[str, str]:
         """A daemon starts: nobody looks yet. What it finds in the store."""
@@ -62,22 +62,29 @@ class Checkers:
         elif owner in self._enabled:
             self._report(name, value, f"{name.partition('.')[0]}check")
 
+    def heal(self) -> None:
+        """Nothing is down, and checkers look."""
+        self.switch(True)
+        for name in [name for name, value in self.truth.items() if value != "up"]:
+            self.becomes(name, "up")
+
     def switch(self, on: bool) -> None:
         """`safekit checker on|off`."""
-        self._suspended = not on
-        self.node.happen(e.SwitchSet("checker", on, "root"))
-        if not on:
+        if on is not self.suspended:
             return
-        for name, owner in self.node.params.checks:
-            if owner in self._enabled:
-                self._report(name, self.truth.get(name, "up"), "check")
+        self.suspended = not on
+        self.node.happen(e.SwitchSet("checker", on, "root"))
+        if on:
+            for when in tuple(self._enabled):
+                self.enable(when, False)
+                self.enable(when, True)
 
     def _report(self, name: str, value: str, who: str) -> None:
         """As `daemon/reporting.py`: told when it changed."""
         checked = name in dict(self.node.params.checks)
         if self.node.state is None or self.values.get(name) == value:
             return
-        if self._suspended and checked:
+        if self.suspended and checked:
             return
         self.values[name] = value
         if value != "init":

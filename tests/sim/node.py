@@ -101,6 +101,7 @@ class Node:
             session=f"{self.name}-{self.runs}",
             boot_id=f"{self.name}-boot-{self.boots}",
             resources=self.checkers.begin(),
+            checking=not self.checkers.suspended,
         )
         record = self.disk.record
         self.state = initial(params, record, self.clock_now())

@@ -21,6 +21,7 @@ def heal(cluster: Cluster) -> None:
         node.script_s, node.save_s = (0.005, 0.3), (0.001, 0.01)
         node.awake()
         node.power_on()
+        node.checkers.heal()
 
 
 def settled(cluster: Cluster, may_split: bool) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 
+import ruled
 from cluster import NAMES, TIMEOUT_S, Cluster
 from covering import Covered, watched
 from node import Node
@@ -49,7 +50,10 @@ class Day:
         self.seed = seed
         lanes = ("default", "flow") if seed % 2 else ("default",)
         arbitration = arbitration_of(seed)
-        self.cluster = Cluster(seed, lanes=lanes, arbitration=arbitration, has_vip=True)
+        #: A quarter of the days have failover rules, and checkers that find something.
+        self.ruled = seed % 4 == 1
+        rules = ruled.parameters() if self.ruled else {}
+        self.cluster = Cluster(seed, lanes=lanes, arbitration=arbitration, has_vip=True, **rules)
         self.rng = self.cluster.rng
         #: A third of the days may isolate the nodes totally: both may lead then (E5, E6). With a
         #: sound arbiter every day may: one of them at most goes on.
@@ -215,6 +219,23 @@ class Day:
         self._later(1.0, 10.0, lambda: setattr(node, "address_sticks", False))
         return True
 
+    def resource(self, node: Node) -> bool:
+        """A checker finds that something is down, for a while."""
+        if not self.ruled:
+            return False
+        name = self.rng.choice(ruled.RESOURCES)
+        node.checkers.becomes(name, "down")
+        self._later(0.1, 8.0, lambda: node.checkers.becomes(name, "up"))
+        return True
+
+    def checker_off(self, node: Node) -> bool:
+        """`safekit checker off`, for a while."""
+        if not self.ruled:
+            return False
+        node.checkers.switch(False)
+        self._later(1.0, 8.0, lambda: node.checkers.switch(True))
+        return True
+
     def failover_off(self, node: Node) -> bool:
         """An operator wants no take-over for a while, on both nodes."""
         self._set_failover(False)
@@ -293,6 +314,9 @@ FAULTS = (
     Day.record_write_at_the_join,
     Day.no_room,
     Day.failover_off,
+    Day.resource,
+    Day.resource,
+    Day.checker_off,
     Day.interface_gone,
     Day.address_sticks,
     Day.replay,

@@ -206,6 +206,8 @@ class _Parser:
     def _compared(self) -> Condition:
         first = self._token
         left = self._negated()
+        if self._token.kind == "=":
+            raise self._wrong("are == and !=")
         if self._token.kind not in ("==", "!="):
             if isinstance(left, Term):
                 raise self._no_condition(first)
