@@ -467,3 +467,14 @@ def test_the_follower_says_as_well_how_much_is_looked_at(pair: Pair) -> None:
     a.send(messages.AllowFollower(1, False, "everything", "the first one"))
     b.step(lambda n: messages.Follow(n, 1, False))
     assert chosen(a) == chosen(b) == ("everything", "the first one")
+
+
+def test_what_an_interrupted_synchronisation_had_taken_out_is_named(pair: Pair) -> None:
+    """When its target is forced to lead: nothing of it is removed, it may be the only copy."""
+    a = pair.worker("a")
+    held = a.beneath / ".safekit-moved-0123" / "1"
+    held.mkdir(parents=True)
+    (held / "directory").mkdir()
+    serve_alone(a, 1)
+    a.wait(lambda r: isinstance(r, messages.Log) and ".safekit-moved-0123" in r.text)
+    assert (a.public / ".safekit-moved-0123" / "1" / "directory").is_dir()

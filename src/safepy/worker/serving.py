@@ -14,6 +14,8 @@ from safepy.dataplane.border import Border
 from safepy.dataplane.gate import GateKeeper
 from safepy.dataplane.primary import Primary
 from safepy.dataplane.reading import ColdReader
+from safepy.dataplane.resync.scope import HOLD_PREFIX
+from safepy.dataplane.resync.tree import names_in
 from safepy.errors import LocalFault
 from safepy.fuse.operations import Filesystem
 from safepy.fuse.session import Session
@@ -101,6 +103,19 @@ class Serving:
             filesystem = Filesystem(*parts, rescue=rescue)
             self._filesystems.append(filesystem)
             self._loop.add_reader(session.fd, partial(self._requests, session, filesystem))
+            self._tell_leftovers(index, path)
+
+    def _tell_leftovers(self, index: int, path: str) -> None:
+        """A node that was forced to lead with a mixture (primforce) may have objects there that a
+        synchronisation had taken out of their places: perhaps the only copy it has of them."""
+        for name in names_in(self._context.door_fds[index]):
+            if name.startswith(HOLD_PREFIX):
+                self._context.log(
+                    "reintegre",
+                    "W",
+                    f"{path}/{os.fsdecode(name)} holds what an interrupted synchronisation had "
+                    "taken out of its place: put back what is missing, then remove it",
+                )
 
     def _requests(self, session: Session, filesystem: Filesystem) -> None:
         if not session.serve(filesystem.handle):
