@@ -55,16 +55,16 @@ class Order:
         self._tcpreset = tcpreset
         self._memory = virtualip.boot_memory(state_dir)
 
-    def set(self) -> list[str]:
-        """Every address is here and was announced once; the interfaces. Raises LocalFault,
+    def set(self) -> list[Wanted]:
+        """Every address is here and was announced once; where they are. Raises LocalFault,
         OSError."""
         return [self.set_one(wanted) for wanted in self.wanted]
 
-    def set_one(self, wanted: Wanted) -> str:
-        name = virtualip.place(wanted, self._memory)
+    def set_one(self, wanted: Wanted) -> Wanted:
+        placed = virtualip.place(wanted, self._memory)
         with contextlib.suppress(OSError):  # the interface is down: its return will tell
-            arp.announce(name, wanted.address)
-        return name
+            arp.announce(placed.interface, wanted.address)
+        return placed
 
     def remove(self) -> list[tuple[Level, str]]:
         """No address is here, and with `tcpreset` no connection of one. Lines for the log. What can
@@ -123,11 +123,7 @@ class Addresses:
         self._module = module
         self._order = order
         self._all = [
-            (interface, address, wanted)
-            for interface in vip.interfaces
-            for address in interface.addresses
-            for wanted in order.wanted
-            if wanted.address == address.addr
+            (interface, address) for interface in vip.interfaces for address in interface.addresses
         ]
         self._say = say
         self._note = note
@@ -149,18 +145,18 @@ class Addresses:
     async def set(self) -> None:
         """Every address is here and was announced once. Raises LocalFault."""
         await self._end_watching()
-        names = await self._bounded(self._order.set, SET_LIMIT_S, "set")
-        for (interface, address, wanted), name in zip(self._all, names, strict=True):
+        placed = await self._bounded(self._order.set, SET_LIMIT_S, "set")
+        for (interface, address), where in zip(self._all, placed, strict=True):
             self._say(WHO, Level.INFO, f"Virtual IP {address.addr} set")
-            self._start("announce", self._announce(interface, wanted, name), wanted)
-            self._start("link", self._after_recovery(interface, wanted, name), wanted)
+            self._start("announce", self._announce(interface, where), where)
+            self._start("link", self._after_recovery(interface, where), where)
             if address.connections:
-                self._start("connections", self._count(address.addr), wanted)
+                self._start("connections", self._count(address.addr), where)
 
     async def remove(self) -> None:
         """No address is here, and with `tcpreset` no connection of one. Raises LocalFault."""
         await self._end_watching()
-        for _, address, _ in self._all:
+        for _, address in self._all:
             if address.connections:
                 self._note(f"connections.{address.addr}", "0", WHO)
         told = await self._bounded(self._order.remove, REMOVE_LIMIT_S, "removed")
@@ -184,8 +180,8 @@ class Addresses:
 
     # -- while the addresses are here --------------------------------------------------------------
 
-    def _start(self, what: str, work: Coroutine[Any, Any, None], wanted: Wanted) -> None:
-        name = f"{self._module} {what} {wanted.address}"
+    def _start(self, what: str, work: Coroutine[Any, Any, None], where: Wanted) -> None:
+        name = f"{self._module} {what} {where.address}"
         self._watching.append(self._tasks.start(name, work))
 
     async def _end_watching(self) -> None:
@@ -195,38 +191,39 @@ class Addresses:
         if tasks:
             await asyncio.wait(tasks)
 
-    async def _announce(self, interface: VipInterface, wanted: Wanted, name: str) -> None:
+    async def _announce(self, interface: VipInterface, where: Wanted) -> None:
         """A few at growing distances; with `arpreroute` again and again, for a while."""
         begun = _now()
         for at_s in ANNOUNCE_AT_S:
             await asyncio.sleep(begun + at_s - _now())
-            await self._tell(wanted, name)
-        if not interface.arpreroute or ":" in wanted.address:
+            await self._tell(where)
+        if not interface.arpreroute or ":" in where.address:
             return  # IPv6 relies on neighbour discovery (reference: userconfig 21.1).
         while _now() + interface.arpinterval_s <= begun + interface.arpelapse_s:
             await asyncio.sleep(interface.arpinterval_s)
-            await self._tell(wanted, name)
+            await self._tell(where)
 
-    async def _tell(self, wanted: Wanted, name: str) -> None:
+    async def _tell(self, where: Wanted) -> None:
         with contextlib.suppress(OSError):  # the link is looked after elsewhere
-            await asyncio.to_thread(arp.announce, name, wanted.address)
+            await asyncio.to_thread(arp.announce, where.interface, where.address)
 
-    async def _after_recovery(self, interface: VipInterface, wanted: Wanted, name: str) -> None:
+    async def _after_recovery(self, interface: VipInterface, where: Wanted) -> None:
         """An interface that was down may have lost what it had (IPv6 addresses, routes), and the
         neighbours may have learned something else: set and announce once more."""
+        name, address = where.interface, where.address
         was = await self._running(name)
         while True:
             await asyncio.sleep(LINK_EVERY_S)
             now = await self._running(name)
             if now and not was:
-                self._say(WHO, Level.INFO, f"Interface {name} is back: {wanted.address} again")
+                self._say(WHO, Level.INFO, f"Interface {name} is back: {address} again")
                 try:
-                    await self._bounded(lambda: self._order.set_one(wanted), SET_LIMIT_S, "set")
+                    await self._bounded(lambda: self._order.set_one(where), SET_LIMIT_S, "set")
                 except LocalFault as error:
-                    self._say(WHO, Level.EVENT, f"{wanted.address}: {error}")
+                    self._say(WHO, Level.EVENT, f"{address}: {error}")
                     now = False  # once more in a second
                 else:
-                    self._start("announce again", self._announce(interface, wanted, name), wanted)
+                    self._start("announce again", self._announce(interface, where), where)
             was = now
 
     async def _running(self, name: str) -> bool:

@@ -13,7 +13,7 @@ import ipaddress
 import json
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safepy.errors import LocalFault
@@ -69,8 +69,9 @@ def _boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
 
 
-def place(wanted: Wanted, memory: Memory) -> str:
-    """The address is on its interface, whose name is returned. Raises LocalFault, OSError."""
+def place(wanted: Wanted, memory: Memory) -> Wanted:
+    """The address is on its interface. Returns where it is in full: an interface that comes back
+    may lack what told the place. Raises LocalFault, OSError."""
     with conversation() as kernel:
         entries = kernel.entries()
         link = _link(wanted, kernel.links(), entries)
@@ -87,7 +88,7 @@ def place(wanted: Wanted, memory: Memory) -> str:
             kernel.add(link, interface, source=wanted.source)
         if wanted.source:
             _be_source(kernel, link, interface, entries, memory)
-        return link.name
+        return replace(wanted, interface=link.name, prefix=interface.network.prefixlen)
 
 
 def clear(address: str, memory: Memory) -> bool:

@@ -56,6 +56,9 @@ class Other:
         argv = [*self._enter, sys.executable, "-uc", program, *words]
         return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
+    def believe(self, address: str, mac: str) -> None:
+        self.ip("neigh", "replace", address, "lladdr", mac, "dev", "eth0", "nud", "stale")
+
     def neighbour(self, address: str) -> str:
         """The hardware address that it believes `address` to have."""
         words = self.ip("neigh", "show", address).split()

@@ -39,7 +39,7 @@ def test_an_alias_comes_and_goes_and_nothing_else_changes(
         before = everything()
         assert not virtualip.clear(address, memory), "nothing was there"
         for _round in range(2):
-            assert virtualip.place(Wanted(address), memory) == "eth0"
+            assert virtualip.place(Wanted(address), memory) == Wanted(address, "eth0", prefix)
             line = shown(address)
             assert f"{address}/{prefix}" in line and "tentative" not in line
             assert ("secondary eth0:vip" in line) or ("deprecated" in line), line
@@ -59,14 +59,14 @@ def test_interface_and_mask_may_be_named_and_a_wrong_place_is_corrected(tmp_path
         ip("link", "add", "eth1", "type", "veth", "peer", "name", "far1")
         ip("addr", "add", "198.51.100.1/25", "dev", "eth1")
         ip("link", "set", "eth1", "up")
-        assert virtualip.place(Wanted(VIP, "eth1", 28), memory) == "eth1"
+        assert virtualip.place(Wanted(VIP, "eth1", 28), memory).interface == "eth1"
         assert "eth1" in shown(VIP) and f"{VIP}/28" in shown(VIP)
-        assert virtualip.place(Wanted(VIP), memory) == "eth0"
+        assert virtualip.place(Wanted(VIP), memory).interface == "eth0"
         assert f"{VIP}/24" in shown(VIP) and "eth1" not in shown(VIP)
         # A named interface that is in another network: the address stands for itself.
-        assert virtualip.place(Wanted(VIP6, "eth1"), memory) == "eth1"
+        assert virtualip.place(Wanted(VIP6, "eth1"), memory).interface == "eth1"
         assert f"{VIP6}/128" in shown(VIP6)
-        assert virtualip.place(Wanted("198.51.100.7"), memory) == "eth1"
+        assert virtualip.place(Wanted("198.51.100.7"), memory).interface == "eth1"
         assert "198.51.100.7/25" in shown("198.51.100.7")
 
     on_two_hosts(play)
