@@ -122,9 +122,16 @@ def _line_object(line: Line) -> dict[str, object]:
     }
 
 
-def _show(name: str, text: str, example: str) -> click.Command:
+def _show(name: str, text: str, example: str, always: bool = False) -> click.Command:
     @click.command(name, cls=_LogCommand, help=text, example=example)
-    @click.option("-f", "--follow", is_flag=True, help="Go on as lines come, until Ctrl-C.")
+    @click.option(
+        "-f",
+        "--follow",
+        is_flag=True,
+        default=always,
+        hidden=always,
+        help="Go on as lines come, until Ctrl-C.",
+    )
     @click.option(
         "-s",
         "count",
@@ -232,7 +239,7 @@ def _command_object(line: CommandLine) -> dict[str, object]:
 
 COMMANDS: list[click.Command] = [
     _show("log", "Show the module log.", "safekit log -m AM --since 2h --level CE"),
-    _show("logview", "Show the module log; with -f follow it.", "safekit logview -f -m AM"),
+    _show("logview", "Follow the module log, until Ctrl-C.", "safekit logview -m AM -A", True),
     logsave,
     cmdlog,
 ]

@@ -30,7 +30,7 @@ def levels(output: str) -> str:
 
 def test_the_log_shows_the_normal_levels_or_all(run: Any, log: ModuleLog) -> None:
     assert levels(run("log", "-m", "demo").stdout) == "UCES"
-    assert levels(run("logview", "-A", "-m", "demo").stdout) == "UCESIWD"
+    assert levels(run("log", "-A", "-m", "demo").stdout) == "UCESIWD"
     assert levels(run("log", "-s", "2", "-m", "demo").stdout) == "ES"
     assert run("log", "-s", "0", "-m", "demo").stdout == ""
     assert run("log", "-m", "demo").stdout.startswith("| 20")
@@ -88,7 +88,7 @@ def test_cmdlog(run: Any, safe: Path) -> None:
 def test_following_prints_new_lines_and_ends_by_interrupt(safe: Path, log: ModuleLog) -> None:
     source = str(Path(__file__).resolve().parents[3] / "src")
     with subprocess.Popen(
-        [sys.executable, "-m", "safepy", "logview", "-f", "-s", "1", "-m", "demo"],
+        [sys.executable, "-m", "safepy", "logview", "-s", "1", "-m", "demo"],
         env=os.environ | {"PYTHONPATH": source, "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
