@@ -38,21 +38,23 @@ def test_it_has_to_have_an_end_and_not_too_late(run: Run, daemon: FakeManager) -
 
 def test_it_is_shown_of_both_nodes(run: Run, daemon: FakeManager) -> None:
     until = time.time() + 3600
-    daemon.snapshots["demo"] = replace(
-        READY,
-        maintenance_until=until,
-        maintenance_reason="new disks",
-        maintenance_by="root",
-        peer_maintenance_until=until,
-        peer_resources=(("maintenance.reason", "their disks"),),
-    )
+    daemon.states["demo"] = [
+        replace(
+            READY,
+            maintenance_until=until,
+            maintenance_reason="new disks",
+            maintenance_by="root",
+            peer_maintenance_until=until,
+            peer_resources=(("maintenance.reason", "their disks"),),
+        )
+    ]
     for words in (("maintenance", "status"), ("state",)):
         shown = run(*words, "-m", "demo").stdout
         assert "by root: new disks" in shown and "their disks" in shown, shown
     found = json.loads(run("maintenance", "status", "-m", "demo", "-o", "json").stdout)
     assert found["maintenance"] is True and found["reason"] == "new disks"
     assert json.loads(run("state", "-m", "demo", "-o", "json").stdout)["maintenance_until"] == until
-    daemon.snapshots["demo"] = READY
+    daemon.states["demo"] = [READY]
     assert run("maintenance", "status", "-m", "demo").stdout == "off\n"
 
 
@@ -62,9 +64,11 @@ def test_update(run: Run, daemon: FakeManager) -> None:
 
 
 def test_a_light_module_has_no_peer(run: Run, daemon: FakeManager) -> None:
-    daemon.snapshots["demo"] = replace(
-        READY, state=State.UP, mode="light", peer="", peer_state="", peer_status="", lanes=()
-    )
+    daemon.states["demo"] = [
+        replace(
+            READY, state=State.UP, mode="light", peer="", peer_state="", peer_status="", lanes=()
+        )
+    ]
     shown = run("state", "-m", "demo", "-v").stdout
     assert "UP Ready" in shown
     assert "peer" not in shown.split("record")[0] and "lanes" not in shown, shown
