@@ -176,8 +176,12 @@ class Checking:
             await asyncio.Event().wait()
         finally:
             for each in self._watched:
+                each.on = False
                 each.life += 1
-            await self._tasks.close()
+                self._end(each)
+            ending = {task for each in self._watched for task in each.tasks}
+            if ending:
+                await asyncio.wait(ending)
 
     def _settle(self) -> None:
         for each in self._watched:
@@ -193,7 +197,8 @@ class Checking:
         each.value = each.reason = each.conflict = each.trouble = ""
         each.tasks = {task for task in each.tasks if not task.done()}
         for task in each.tasks:
-            task.cancel()
+            if not task.cancelling():  # told twice, it would not wait for what it kills
+                task.cancel()
 
     def _begin(self, each: _Watched) -> None:
         each.begin()

@@ -343,6 +343,35 @@ async def test_a_restart_leaves_one_program(stage: Stage) -> None:
         await until(lambda: [alive(pid) for pid in pids].count(True) == 1)
 
 
+async def test_a_program_begins_when_the_one_before_has_ended(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel may take its time to end what was killed."""
+    alive_now = begun = 0
+
+    async def slow_to_end(_: Programs, check: CustomCheck) -> str:
+        nonlocal alive_now, begun
+        alive_now, begun = alive_now + 1, begun + 1
+        assert alive_now == 1
+        try:
+            await asyncio.sleep(100)
+        finally:
+            await asyncio.sleep(0.1)
+            alive_now -= 1
+        return ""
+
+    monkeypatch.setattr(Programs, "run", slow_to_end)
+    async with stage.checking(custom("c.sh")) as made:
+        for number in range(1, 4):
+            # Switched twice while the first one still ends.
+            for on in (True, False, True):
+                made.enable("prim", on)
+                await asyncio.sleep(0.01)
+            await until(lambda n=number: begun > n and alive_now == 1)  # type: ignore[misc]
+            made.enable("prim", False)
+        assert not stage.said
+
+
 # -- what the core and the arbiters get -----------------------------------------------------------
 
 
