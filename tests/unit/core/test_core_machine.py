@@ -129,6 +129,19 @@ def test_a_result_of_an_abandoned_plan_is_ignored() -> None:
     assert following[0].arguments == ("ALONE", "WAIT", "stopstart"), "of the new plan"
 
 
+def test_a_restart_of_some_services_tells_each_of_its_scripts_and_no_later_one() -> None:
+    node = alone()
+    node.told.clear()
+    node.happen(e.ActionRequested("restart", "errd", "errd", services="a, b"))
+    scripts = [each for each in node.told if isinstance(each, c.RunScript)]
+    assert len(scripts) >= 6
+    assert all(each.arguments[-2:] == ("-Services", "a, b") for each in scripts)
+    node.told.clear()
+    node.happen(e.ActionRequested("restart", "root"))
+    later = [each for each in node.told if isinstance(each, c.RunScript)]
+    assert later and not any("-Services" in each.arguments for each in later)
+
+
 def test_a_new_plan_waits_for_a_script_that_still_runs_but_not_for_ever() -> None:
     node = alone()
     node.keep_back = (c.RunScript,)

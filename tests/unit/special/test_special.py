@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shutil
 import signal
@@ -10,9 +12,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from safepy.special.__main__ import run
 from safepy.special.gencron import disabled, restored
 from safepy.special.table import PROGRAMS, REFUSED
 
@@ -31,6 +35,7 @@ esac
 TABLE = """# m h dom mon dow command
 MAILTO=root
  PATH = /usr/bin:/bin
+TEXT = run one two three /opt/app/ four
 
 0 3 * * 1-5 /opt/app/nightly.sh --all % text
 @reboot   /opt/app/start.sh
@@ -60,10 +65,21 @@ class Special:
     def words(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "safepy.special", *words]
 
-    def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """In this process, which is ten times as fast."""
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            mock.patch.dict(os.environ, self.environment),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            code = run(list(words))
+        return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
+
+    def process(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.words(*words),
-            env=self.environment | environment,
+            env=self.environment,
             capture_output=True,
             text=True,
             timeout=LIMIT_S,
@@ -115,8 +131,6 @@ def special(tmp_path: Path) -> Iterator[Special]:
 def test_each_has_a_help_with_usage_exit_codes_and_an_example(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from safepy.special.__main__ import run
-
     assert run([name, "--help"]) == 0
     text = capsys.readouterr().out
     assert text.startswith(f"Usage: {name}")
@@ -128,8 +142,6 @@ def test_each_has_a_help_with_usage_exit_codes_and_an_example(
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
 def test_what_is_refused_says_why(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    from safepy.special.__main__ import run
-
     assert run([name, "vipd", "SETGROUPS", "all", "all", "all"]) == 1
     assert REFUSED[name] in capsys.readouterr().err
 
@@ -158,11 +170,11 @@ def test_an_unknown_one_names_those_there_are(special: Special) -> None:
     ],
 )
 def test_boundcmd_ends_as_the_command_does(special: Special, words: list[str], code: int) -> None:
-    assert special.run("boundcmd", *words).returncode == code
+    assert special.process("boundcmd", *words).returncode == code
 
 
 def test_boundcmd_passes_output_and_arguments(special: Special) -> None:
-    done = special.run("boundcmd", "10", "printf", "%s|", "-x", "a b", "--")
+    done = special.process("boundcmd", "10", "printf", "%s|", "-x", "a b", "--")
     assert done.stdout == "-x|a b|--|"
 
 
@@ -170,7 +182,7 @@ def test_boundcmd_passes_output_and_arguments(special: Special) -> None:
 def test_boundcmd_ends_all_that_the_command_started(special: Special, trap: str) -> None:
     began = time.monotonic()
     script = f"{trap}sleep 611 & echo $!; sleep 612 & echo $!; wait; wait"
-    done = special.run("boundcmd", "0.5", "bash", "-c", script)
+    done = special.process("boundcmd", "0.5", "bash", "-c", script)
     assert done.returncode == 2
     assert time.monotonic() - began >= 0.5
     pids = [int(each) for each in done.stdout.split()]
@@ -347,8 +359,6 @@ DOCUMENT = """<safe><service mode="mirror"><user>
 def test_xpathget(
     special: Special, expression: str, found: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from safepy.special.__main__ import run
-
     file = special.root / "safeconf.xml"
     file.write_text(DOCUMENT)
     assert run(["xpathGet", expression, str(file)]) == 0
