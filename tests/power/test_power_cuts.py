@@ -60,6 +60,7 @@ class Story:
     stable: list[tuple[int, str]] = field(default_factory=list)
     #: Counts how often it began anew from what was left.
     age: int = 0
+    made: int = 0
 
     def now(self) -> Content:
         return dict(self.states[-1])
@@ -98,7 +99,8 @@ class Application:
         name = rng.choice(sorted(files)) if files else "none"
         kind = rng.choice(("write", "write", "write", "make", "rename", "unlink", "cut", "fsync"))
         if kind == "make" or not files:
-            self._make(node, f"new{len(self.story.states)}")
+            self.story.made += 1  # no name comes twice, or making it would fail
+            self._make(node, f"new{self.story.made}")
         elif kind == "write":
             data = os.urandom(rng.choice((10, 3000, 4096, 10_000)))
             offset = rng.randrange(0, len(files[name]) + 2000)

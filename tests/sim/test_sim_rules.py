@@ -221,8 +221,8 @@ def test_i3_a_claim_is_no_permission(monkeypatch: Patch) -> None:
     claim_is_not_permission()
     claim = records.claim
 
-    def at_once(record: Record, session: str) -> Record:
-        return replace(claim(record, session), peer_behind=True)
+    def at_once(record: Record, session: str, unjoined: Record | None) -> Record:
+        return replace(claim(record, session, unjoined), peer_behind=True)
 
     monkeypatch.setattr(records, "claim", at_once)
     with pytest.raises(Broken, match="without acknowledged writes"):
