@@ -10,7 +10,8 @@ has come) | backup|restore NODE (the whole disk, with the records) | fails SCRIP
 xml ... (at the beginning: what stands in <service>) | resource NODE NAME VALUE (what a checker
 would find) | checker on|off NODE | incloop|resetloop NODE | maintenance on SECONDS NODE |
 maintenance off NODE | hangs SCRIPT NODE | disk fault NODE (an input/output error of its tree) |
-update NODE (dynamic reconfiguration: the timeout is doubled)
+update NODE (dynamic reconfiguration: the timeout is doubled) | interface gone|back NODE (of the
+virtual address, which the nodes have with vip=on)
 """
 
 from __future__ import annotations
@@ -122,6 +123,8 @@ class Story:
             case ["restore", node]:
                 cluster.nodes[node].disk = self.backups[node]
                 cluster.checks.put_back(cluster.nodes[node])
+            case ["interface", gone, node]:
+                cluster.nodes[node].interface_gone = gone == "gone"
             case ["fails", script, node]:
                 cluster.nodes[node].failing.add(script)
             case ["detect", node, action]:
@@ -229,7 +232,7 @@ class Story:
 def _worth_telling(text: str) -> bool:
     if text.startswith(("I ", "E Remote state")):
         return False
-    return not text.startswith("  ") or text.startswith("  run")
+    return not text.startswith("  ") or text.startswith(("  run", "  the address"))
 
 
 def _rewrite_asked(request: pytest.FixtureRequest) -> bool:

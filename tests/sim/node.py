@@ -196,7 +196,7 @@ class Node:
             if self.frozen:
                 self.backlog.append(done)
                 return
-            if ok:
+            if ok and self.has_address != wanted:
                 self.has_address = wanted
                 self.note("  the address is set" if wanted else "  the address is removed")
             if self.runs != run:

@@ -64,6 +64,7 @@ def removed(t: Turn, event: StepDone) -> None:
 
 def was_set(t: Turn, event: StepDone) -> None:
     """The end of the plan's step. An application without its address is of no use to anybody: the
-    module stops, and the other node takes over."""
+    module stops. The other node waits if it was left behind already when this one took the lead:
+    nobody can say that it has everything. (A node whose interface is checked does not get here.)"""
     if not event.ok:
         stopping.local_fault(t, f"The virtual address cannot be set: {event.detail}")
