@@ -150,7 +150,11 @@ def test_prim_on_the_node_that_waits_serves_and_keeps_what_the_other_has(lab: La
     pair.wait("n2", "WAIT NotReady", at_most_s=30)
     assert missing_records(pair.notes(), pair.files("n2")), "n2 is behind: the test is pointless"
 
-    safekit(lab["n2"], "prim", "-m", pair.module)
+    # What n1 wrote would be given up: nobody does that without a word.
+    refused = f"code=0; safekit prim -m {pair.module} || code=$?; [ $code -eq 3 ]"
+    lab["n2"].shell(refused)
+    assert pair.state("n2") == "WAIT NotReady"
+    safekit(lab["n2"], "prim", "-m", pair.module, "--yes")
     pair.wait("n2", "ALONE Ready")
     pair.wait_work()
     lab["n1"].power_on()
