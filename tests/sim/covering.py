@@ -16,6 +16,9 @@ from safepy.core.turn import Turn
 from safepy.model import State
 
 Row = tuple[State, State, Cause]
+#: Of light modules, which are no pair: scenarios 95 and 96 go through it.
+LIGHT_PLAN = "go_up"
+ROWS = [row for row in TABLE if State.UP not in row]
 
 
 def plan_functions() -> dict[str, Callable[..., plans.Plan]]:
@@ -25,6 +28,7 @@ def plan_functions() -> dict[str, Callable[..., plans.Plan]]:
         for name, function in inspect.getmembers(plans, inspect.isfunction)
         if function.__module__ == plans.__name__
         and not name.startswith("_")
+        and name != LIGHT_PLAN
         and inspect.signature(function).return_annotation == "Plan"
     }
 
@@ -41,7 +45,7 @@ class Covered:
     def missing_rows(self) -> list[str]:
         return [
             f"{source} -> {target}: {cause.value}"
-            for source, target, cause in TABLE
+            for source, target, cause in ROWS
             if not self.rows[(source, target, cause)]
         ]
 
@@ -52,7 +56,7 @@ class Covered:
         """The rows and plans with how often they were taken, the rarest first."""
         lines = [
             f"{self.rows[row]:9d}  {row[0]} -> {row[1]}: {row[2].value}"
-            for row in sorted(TABLE, key=lambda row: self.rows[row])
+            for row in sorted(ROWS, key=lambda row: self.rows[row])
         ]
         lines += [
             f"{self.plans[name]:9d}  plan {name}"
