@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 from fake_manager import FakeManager
 
+from safepy.admin.api import VERBS
+from safepy.model import Snapshot
+
 ROOT = Path(__file__).resolve().parents[3]
 #: Never in the process of a command.
 HEAVY = {
@@ -81,6 +84,14 @@ def test_no_command_loads_what_the_daemon_is_made_of(
     assert not found & HEAVY
     layers = {name.split(".")[1] for name in found if name.startswith("safepy.")}
     assert not layers & {"daemon", "worker", "net", "host", "fuse", "dataplane", "checkers", "web"}
+
+
+def test_the_state_of_a_module_is_shown_without_the_table_of_verbs(
+    safe: Path, daemon: FakeManager
+) -> None:
+    found = imported("state", "-m", "demo")
+    assert not found & {"safepy.admin.api", "safepy.admin.values", "safepy.admin.manager"}
+    assert VERBS["state"].answer == list[Snapshot]
 
 
 LISTENER = """
