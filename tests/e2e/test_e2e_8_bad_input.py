@@ -32,8 +32,8 @@ BROKEN = {
         "DOCTYPE",
     ),
     "a thing not built yet": (
-        GOOD.replace("<user ", "<vip><interface_list/></vip>\n    <user "),
-        "vip",
+        GOOD.replace("<user ", "<farm/>\n    <user "),
+        "farm",
     ),
 }
 

@@ -15,15 +15,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hosts import VIP, VIP6, Other, ip, later, on_two_hosts, until
+from hosts import HERE, VIP, VIP6, Other, ip, later, on_two_hosts, until
 
 from safepy.config import userconfig
 from safepy.config.paths import ModulePaths, Paths
-from safepy.config.schema import Vip, VipInterface, VirtualAddress
+from safepy.config.schema import Cluster, Lan, LanNode, Vip, VipInterface, VirtualAddress
 from safepy.daemon import addresses as daemon_addresses
-from safepy.daemon import releasing
+from safepy.daemon import releasing, virtual
 from safepy.daemon.addresses import Addresses, orders
-from safepy.errors import LocalFault, RequestRefused
+from safepy.errors import ConfigError, LocalFault, RequestRefused
 from safepy.host import arp, connections, virtualip
 from safepy.model import Active, Level, Record
 from safepy.storage.record import RecordFile
@@ -316,3 +316,29 @@ def test_wrappers_leave_a_module_alone_that_may_run(tmp_path: Path) -> None:
         releasing.by_hand(paths, "app", "set")
     with pytest.raises(RequestRefused, match="not configured"):
         releasing.by_hand(paths, "other", "set")
+
+
+def test_a_configuration_is_held_against_this_node(tmp_path: Path) -> None:
+    """At `safekit config`: the address is nobody's yet, and there is a place for it."""
+
+    def notes(xml: str, paths: ModulePaths) -> list[str]:
+        parsed = userconfig.read(xml.encode(), "userconfig.xml", {})
+        nodes = (LanNode("alpha", HERE), LanNode("beta", "localhost"))
+        return virtual.check(parsed, "userconfig.xml", Cluster((Lan("default", nodes),)), paths)
+
+    def play(_: Other) -> None:
+        found = Paths(tmp_path / "safe", tmp_path / "var").module("app")
+        assert notes(XML, found) == []
+        with pytest.raises(ConfigError, match=r"which is of node alpha on lan default"):
+            notes(XML.replace(VIP, HERE), found)
+        (note,) = notes(XML.replace(VIP, "203.0.113.9"), found)
+        assert "no interface of this node is in its network" in note and note.startswith("line 3")
+        ip("addr", "add", f"{VIP}/24", "dev", "eth0")
+        with pytest.raises(ConfigError, match="this node has this address already"):
+            notes(XML, found)
+        # Its own active configuration has it: the module leads, or a wrapper set it.
+        found.conf.mkdir(parents=True)
+        found.safeconf.write_text(XML)
+        assert notes(XML, found) == []
+
+    on_two_hosts(play)

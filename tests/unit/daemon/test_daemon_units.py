@@ -42,6 +42,8 @@ def test_the_daemon_comes_back_and_leaves_applications_alone() -> None:
     assert found["StartLimitIntervalSec"] == "0"
     assert found["KillMode"] == "process"
     assert int(found["WatchdogSec"]) > 0
+    # Also when the next one does not come up: no virtual address without a daemon.
+    assert found["ExecStopPost"].endswith("/safeadmin --release-addresses")
 
 
 def test_the_guard_comes_before_ordinary_services() -> None:
