@@ -34,8 +34,11 @@ class Length(click.ParamType[float]):
 
 @click.group(cls=Group)
 def maintenance() -> None:
-    """Nothing happens by itself on this node until it ends: no take-over, no failover rule, no
-    action of errd or a checker, no swap to the preferred node. Commands work, and data stay safe."""
+    """Nothing happens by itself on this node until it ends.
+
+    No take-over, no failover rule, no action of errd or a checker, no swap to the preferred node.
+    Commands work, and data stay safe.
+    """
 
 
 @maintenance.command(
