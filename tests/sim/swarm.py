@@ -53,7 +53,14 @@ class Day:
         #: A quarter of the days have failover rules, and checkers that find something.
         self.ruled = seed % 4 == 1
         rules = ruled.parameters() if self.ruled else {}
-        self.cluster = Cluster(seed, lanes=lanes, arbitration=arbitration, has_vip=True, **rules)
+        self.cluster = Cluster(
+            seed,
+            lanes=lanes,
+            arbitration=arbitration,
+            has_vip=True,
+            aligned_pulses=seed % 4 > 1,
+            **rules,
+        )
         self.rng = self.cluster.rng
         #: A third of the days may isolate the nodes totally: both may lead then (E5, E6). With a
         #: sound arbiter every day may: one of them at most goes on.

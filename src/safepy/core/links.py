@@ -89,8 +89,11 @@ def new(session: str, lanes: tuple[Lane, ...], now: float) -> Links:
     )
 
 
-def send(links: Links, now: float, everywhere: bool) -> tuple[Links, tuple[Sent, ...]]:
-    """The beats due at `now`, or one on every lane (`everywhere`: the view changed)."""
+def send(
+    links: Links, now: float, everywhere: bool, aligned: bool = False
+) -> tuple[Links, tuple[Sent, ...]]:
+    """The beats due at `now`, or one on every lane (`everywhere`: the view changed). `aligned`:
+    the next ones are due at a multiple of the pulse, a whole pulse later at most."""
     counter = links.counter
     lanes: list[LaneState] = []
     beats: list[Sent] = []
@@ -101,13 +104,25 @@ def send(links: Links, now: float, everywhere: bool) -> tuple[Links, tuple[Sent,
         counter += 1
         echo = _echo(state, counter, now)
         beats.append(Sent(state.lane.ident, counter, *echo))
-        sent = tuple(entry for entry in state.sent if now - entry[1] < state.lane.timeout_s)
-        lanes.append(
-            replace(state, pulse_at=now + state.lane.pulse_s, sent=(*sent, (counter, now)))
-        )
+        pulse_at = _next_pulse(now, state.lane.pulse_s, aligned)
+        sent = (*_young(state.sent, now - state.lane.timeout_s), (counter, now))
+        lanes.append(replace(state, pulse_at=pulse_at, sent=sent))
     if not beats:
         return links, ()
     return replace(links, lanes=tuple(lanes), counter=counter), tuple(beats)
+
+
+def _next_pulse(now: float, pulse_s: float, aligned: bool) -> float:
+    at_multiple = (now // pulse_s + 1) * pulse_s
+    return at_multiple if aligned and at_multiple > now else now + pulse_s
+
+
+def _young(sent: tuple[tuple[int, float], ...], after: float) -> tuple[tuple[int, float], ...]:
+    """What was sent later than that; the oldest stand first."""
+    old = 0
+    while old < len(sent) and sent[old][1] <= after:
+        old += 1
+    return sent[old:] if old else sent
 
 
 def _echo(state: LaneState, counter: int, now: float) -> tuple[str, int]:

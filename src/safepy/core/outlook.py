@@ -141,7 +141,9 @@ def _beats(t: Turn) -> None:
     view = view_of(s)
     if view.held != s.told_held:
         s.told_held, s.held_at = view.held, t.now
-    s.links, sent = links.send(s.links, t.now, everywhere=view != s.told_view)
+    s.links, sent = links.send(
+        s.links, t.now, everywhere=view != s.told_view, aligned=s.params.aligned_pulses
+    )
     s.told_view = view
     for beat in sent:
         t.do(

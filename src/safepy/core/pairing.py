@@ -124,7 +124,7 @@ def release(t: Turn) -> None:
     s.solo_epoch = t.epoch
     s.allowed = None
     s.gate = Gate.ALONE
-    s.renew_at = t.now + s.params.pulse_s
+    s.renew_at = t.now + s.params.renew_s
     permission.forget(s)
     _count_loss(t)
     t.do(ReleaseHeld(t.epoch, s.params.gate_s))
@@ -167,10 +167,10 @@ def _show(t: Turn, target: State, cause: Cause) -> None:
 
 
 def open_as(t: Turn, mode: Gate) -> None:
-    """Open the gate, or renew it; the next renewal is due in a pulse."""
+    """Open the gate, or renew it; and say when the next renewal is due."""
     s = t.s
     s.gate = mode
-    s.renew_at = t.now + s.params.pulse_s
+    s.renew_at = t.now + s.params.renew_s
     t.do(OpenGate(mode, t.epoch, s.params.gate_s))
 
 

@@ -81,6 +81,10 @@ class Params:
         """A module of this node alone: no lanes, no peer, nothing replicated (reference 8)."""
         return self.mode == "light"
 
+    #: Beats leave at multiples of the pulse. A daemon has one clock for all its modules: they send
+    #: in the same turn of its loop, and a node with many of them seldom wakes.
+    aligned_pulses: bool = False
+
     @property
     def pulse_s(self) -> float:
         return min((lane.pulse_s for lane in self.lanes), default=float("inf"))
@@ -89,6 +93,11 @@ class Params:
     def detection_s(self) -> float:
         """The peer is lost after this silence: the longest of the lanes (protocol 9)."""
         return max((lane.timeout_s for lane in self.lanes), default=float("inf"))
+
+    @property
+    def renew_s(self) -> float:
+        """Between two renewals of an open gate: three of them fit into its time."""
+        return max(self.pulse_s, self.gate_s / 4)
 
     @property
     def gate_s(self) -> float:

@@ -70,6 +70,8 @@ class Module(Published):
         self._site = site
         self._view = view
         self.ready_since = ReadySince()
+        #: What the other node hears of resources, and of which version of them.
+        self._told: tuple[int, tuple[tuple[str, str], ...]] = (-1, ())
         #: The host or the daemon goes down: what was started stays noted as started.
         self.going_down = False
         paths, config = plan.paths, plan.config
@@ -316,11 +318,14 @@ class Module(Published):
 
     def _told_resources(self) -> tuple[tuple[str, str], ...]:
         """What the other node hears: not what we know of it from itself."""
-        return tuple(
-            (each.name, each.value)
-            for each in self.resources.all()
-            if each.name not in ("state.remote", STARTED) and not each.name.startswith("rule.")
-        )
+        if self._told[0] != self.resources.version:
+            told = tuple(
+                (each.name, each.value)
+                for each in self.resources.all()
+                if each.name not in ("state.remote", STARTED) and not each.name.startswith("rule.")
+            )
+            self._told = (self.resources.version, told)
+        return self._told[1]
 
     def _lane_trouble(self, text: str) -> None:
         """Said in the log, and shown in the state until it is over; "": it is over."""

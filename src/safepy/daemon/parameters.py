@@ -52,4 +52,5 @@ def params_of(
         has_vip=config.vip is not None,
         config_digest=config.digest,
         wall_offset_s=clock.wall() - clock.boottime(),
+        aligned_pulses=True,
     )

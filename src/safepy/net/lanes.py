@@ -17,6 +17,7 @@ import errno
 import ipaddress
 import socket
 import struct
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -101,9 +102,27 @@ class Lane:
         return self.counters.foreign + self._dropped_before + now
 
     def send(self, datagram: bytes) -> None:
-        """Send soon. A beat still waiting is replaced: only the newest is worth anything."""
+        """Send now if the socket takes it, else soon. A beat still waiting is replaced: only the
+        newest is worth anything."""
+        if self._pending is None and self._sent_at_once(datagram):
+            return
         self._pending = datagram
         self._wake.set()
+
+    def _sent_at_once(self, datagram: bytes) -> bool:
+        """As nearly always. What goes wrong is for the task that sends, which can wait."""
+        if self._bound is None:
+            return False
+        try:
+            self._bound.sendto(datagram, self._target)
+        except OSError:
+            return False
+        self.counters.sent += 1
+        return True
+
+    @property
+    def _target(self) -> tuple[str, int]:
+        return self.ends.peer, self.ends.peer_port or self.ends.port
 
     async def run(self) -> None:
         """Keep the lane up until cancelled."""
@@ -182,7 +201,8 @@ class Lane:
                 except OSError:  # nothing more (or a report of an earlier send)
                     break
                 self._take(datagram, source)
-            await asyncio.sleep(0)
+            else:
+                await asyncio.sleep(0)  # There is more: the others first.
 
     def _take(self, datagram: bytes, source: object) -> None:
         if not self._is_peer(source):
@@ -204,7 +224,6 @@ class Lane:
         return True
 
     async def _send_all(self, stream: DatagramServer) -> None:
-        target = (self.ends.peer, self.ends.peer_port or self.ends.port)
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -216,7 +235,7 @@ class Lane:
                 try:
                     # Not `wait_for`: it may swallow a cancellation (Python before 3.12).
                     async with asyncio.timeout(SEND_LIMIT_S):
-                        await stream.send(datagram, target)
+                        await stream.send(datagram, self._target)
                 except TimeoutError:
                     self.counters.send_errors += 1
                     return
@@ -232,7 +251,7 @@ class Lane:
         """Ends when the local address is gone: a bound socket does not notice by itself."""
         while True:
             await asyncio.sleep(self._address_poll_s)
-            if not has_address(self.ends.local):
+            if not _has_address_lately(self.ends.local, self._address_poll_s / 2):
                 return
 
     def _tell(self, present: bool) -> None:
@@ -282,6 +301,20 @@ def _kernel_drops(sock: socket.socket) -> int:
     except OSError:
         return 0
     return int(_MEMINFO.unpack(found)[-1]) if len(found) == _MEMINFO.size else 0
+
+
+#: Address to when it was looked for, and whether it was there.
+_looked: dict[str, tuple[float, bool]] = {}
+
+
+def _has_address_lately(address: str, young_s: float) -> bool:
+    """As `has_address`; one look serves all lanes of this daemon that ask within `young_s`."""
+    now_s = time.monotonic()
+    looked_s, found = _looked.get(address, (float("-inf"), False))
+    if now_s - looked_s > young_s:
+        found = has_address(address)
+        _looked[address] = (now_s, found)
+    return found
 
 
 def has_address(address: str) -> bool:

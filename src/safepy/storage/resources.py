@@ -62,6 +62,8 @@ class Resources:
 
     def __init__(self, path: str, history_max: int = HISTORY_MAX) -> None:
         self._values: dict[str, Resource] = {}
+        #: Grows with every value that changes: who made something of all of them knows it is old.
+        self.version = 0
         try:
             self._values = {resource.name: resource for resource in read(path)}
         except sqlite3.DatabaseError as error:
@@ -94,6 +96,7 @@ class Resources:
         changed = before is None or before.value != value
         resource = Resource(name, value, who, time.time())
         self._values[name] = resource
+        self.version += changed
         with self._lock:
             self._pending[name] = resource
             if changed if log is None else log:
@@ -104,6 +107,7 @@ class Resources:
     def drop(self, name: str) -> None:
         """Forget a resource that does not exist any more; its history stays."""
         if self._values.pop(name, None) is not None:
+            self.version += 1
             with self._lock:
                 self._pending[name] = None
             self._submit()

@@ -80,6 +80,9 @@ class Opener:
         self._sender = sender
         # Keys of sessions that proved themselves; the one not heard for the longest time goes.
         self._ciphers: OrderedDict[bytes, AESGCM] = OrderedDict()
+        #: What was said last, and what was made of it: most beats say the same again.
+        self._said: PeerView | None = None
+        self._believed: PeerView | None = None
 
     def knows(self, datagram: bytes) -> bool:
         """Whether it names a session that has proved itself: then it costs little to open."""
@@ -108,30 +111,38 @@ class Opener:
             self._ciphers.move_to_end(session)
         else:
             self._remember(session, cipher)
-        return _decode(body, session, counter, self._sender)
+        return self._decode(body, session, counter)
 
     def _remember(self, session: bytes, cipher: AESGCM) -> None:
         self._ciphers[session] = cipher
         while len(self._ciphers) > _KEYS_MAX:
             self._ciphers.popitem(last=False)
 
+    def _decode(self, body: bytes, session: bytes, counter: int) -> Beat:
+        try:
+            beat = _DECODER.decode(body)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise PeerError("heartbeat with a body that is none") from error
+        if beat.session != session.hex() or beat.counter != counter:
+            raise PeerError("heartbeat whose body contradicts its header")
+        if beat.view.node != self._sender:
+            raise PeerError("heartbeat whose body contradicts its header")
+        if beat.view != self._said:
+            self._believed = _believed(beat.view)
+            self._said = beat.view
+        assert self._believed is not None
+        return replace(beat, view=self._believed)
 
-def _decode(body: bytes, session: bytes, counter: int, sender: str) -> Beat:
-    try:
-        beat = _DECODER.decode(body)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise PeerError("heartbeat with a body that is none") from error
-    if beat.session != session.hex() or beat.counter != counter or beat.view.node != sender:
-        raise PeerError("heartbeat whose body contradicts its header")
-    if not _is_plausible(beat.view):
+
+def _believed(view: PeerView) -> PeerView:
+    """The view with texts that may be shown. Raises PeerError for one that no node of ours says."""
+    if not _is_plausible(view):
         raise PeerError("heartbeat with a record that is none")
     resources = tuple(
         (one_line(name, _RESOURCE_CHARACTERS_MAX), one_line(value, _RESOURCE_CHARACTERS_MAX))
-        for name, value in beat.view.resources
+        for name, value in view.resources
     )
-    if resources == beat.view.resources:
-        return beat
-    return replace(beat, view=replace(beat.view, resources=resources))
+    return view if resources == view.resources else replace(view, resources=resources)
 
 
 def _is_plausible(view: PeerView) -> bool:

@@ -118,6 +118,8 @@ async def test_a_send_that_hangs_opens_a_new_stream(monkeypatch: pytest.MonkeyPa
         await real(self, data, address)  # type: ignore[arg-type]
 
     monkeypatch.setattr(lanes.DatagramServer, "send", send)
+    # The socket takes nothing at once.
+    monkeypatch.setattr(lanes.Lane, "_sent_at_once", lambda self, datagram: False)
     one = End("127.0.0.1", "127.0.0.2", port)
     two = End("127.0.0.2", "127.0.0.1", port)
     try:
