@@ -262,8 +262,9 @@ def test_broken_heart(heart: str, message: str) -> None:
 
 BAD_RESTS = {
     "<vip/>": "<vip>: found 0 <interface_list>, allowed is exactly one",
-    "<failover><![CDATA[a: if (b.c == down) then stop();]]></failover>": (
-        "<failover> is not supported yet by this version"
+    "<failover><![CDATA[a: if (ip.c == dwn) then stop();]]></failover>": (
+        "<failover> column 35: found 'dwn', allowed are a resource, as in custom.x or ip.?, and "
+        "init, down, up, unknown"
     ),
     "<rfs/>": "<rfs>: <replicated> is missing, allowed is one for each directory",
     '<rfs nbrei="0"><replicated dir="/a"/></rfs>': (
