@@ -301,12 +301,6 @@ class Day:
         self.cluster.act(node.name, "swap")
         return True
 
-    def maintenance(self, node: Node) -> bool:
-        """An administrator works on a node for a while: nothing happens there by itself."""
-        until = node.clock_now() + self.rng.uniform(1.0, 12.0)
-        node.happen(e.MaintenanceSet(until, "", "root"))
-        return True
-
     def nothing(self, node: Node) -> bool:
         self.cluster.run(self.rng.uniform(1.0, 8.0))
         return True
@@ -340,7 +334,6 @@ FAULTS = (
     Day.stopstart,
     Day.restart,
     Day.swap,
-    Day.maintenance,
     Day.nothing,
 )
 
