@@ -68,8 +68,8 @@ class Crowd:
         for name in self.names:
             safekit(self.lab["n2"], "start", "-m", name)
             safekit(self.lab["n1"], "prim", "-m", name)
-        for node, state in (("n1", "PRIM Ready"), ("n2", "SECOND Ready")):
-            self._wait(node, set(self.names), state)
+        for where, state in (("n1", "PRIM Ready"), ("n2", "SECOND Ready")):
+            self._wait(where, set(self.names), state)
         self.found.start_s = time.monotonic() - begun
 
     def _wait(self, node: str, names: set[str], wanted: str) -> None:
