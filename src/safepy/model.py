@@ -121,7 +121,8 @@ class Record:
     `crashed_primary`: this node ended as a primary without a clean stop and was not brought up to
     date since, so its tree may hold what nobody was told of. `marks_base`: joins to generations
     later than this ancestor failed, so the marks tell all since it ("": since `base`).
-    `synced_at`: Unix seconds of the last moment known to be in sync, for people and for `syncdelta`; 0: never.
+    `synced_at`: Unix seconds of the last moment known to be in sync, for people and for
+    `syncdelta`; 0: never.
     """
 
     cluster_id: str = ""

@@ -1,5 +1,5 @@
-"""A replicated module whose configuration changes while it is ALONE, and WAIT on the other node: the
-worker goes on with other figures, and its replication moves to another network."""
+"""A replicated module whose configuration changes while it is ALONE, and WAIT on the other
+node: the worker goes on with other figures, and its replication moves to another network."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from cluster import NAMES, TIMEOUT_S, Cluster
 
 from safepy.core.arbitration import Arbiter, Arbitration
 from safepy.core.state import Link
-from safepy.model import State
+from safepy.model import Disk, State
 
 Story = Callable[[Cluster], None]
 
@@ -169,6 +169,9 @@ def source_sleeps_at_the_join(cluster: Cluster) -> None:
     cluster.until(lambda: cluster.nodes["n2"].shown is State.STOP, 30)
     cluster.act("n2", "start")
     _until_link(cluster, Link.JOINING)
+    end = cluster.clock.now + 5
+    while cluster.clock.now < end and cluster.nodes["n2"].disk.record.disk is not Disk.UPTODATE:
+        cluster.run(0.0001)
     cluster.nodes["n1"].freeze()
     cluster.until(lambda: cluster.is_shown("n2", State.ALONE), 30)
     cluster.nodes["n1"].awake()

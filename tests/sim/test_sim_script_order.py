@@ -1,5 +1,5 @@
 """Reference 10.3 and 10.4 as a table: for each change of a mirror module every script that is
-called, in order, with its arguments. What differs from the reference on purpose is in docs/differences.md.
+called, in order, with its arguments. What differs on purpose is in docs/differences.md.
 """
 
 from __future__ import annotations

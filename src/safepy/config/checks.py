@@ -38,6 +38,7 @@ ACTIONS = ("stop", "stopstart", "restart", "noaction")
 MAX_CHECKS = 64
 MAX_WITNESSES = 8
 MAX_ARGUMENT_CHARACTERS = 4096
+MAX_PATH_CHARACTERS = 1024
 
 _KINDS = ("tcp", "ping", "intf", "ip", "custom", "module", "splitbrain", "disk", "delay")
 VOCABULARY = {
@@ -219,7 +220,7 @@ def _custom(given: _Given) -> Check:
     when = given.when()
     path = values.text("exec", "")
     clean = path.isprintable() and path == path.strip() and not path.endswith("/")
-    if not path or not clean or ".." in path.split("/"):
+    if not path or not clean or ".." in path.split("/") or len(path) > MAX_PATH_CHARACTERS:
         raise values.wrong("exec", 'is the path of a program, without ".."; bin/ need not be said')
     words = values.text("arg", "")
     if len(words) > MAX_ARGUMENT_CHARACTERS or "\0" in words:

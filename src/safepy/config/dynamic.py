@@ -1,5 +1,5 @@
-"""What of a configuration may change while the module runs (reference: modules 18.3, userconfig 17),
-and by what name everything else is refused.
+"""What of a configuration may change while the module runs (modules 18.3, userconfig 17), and by
+what name everything else is refused.
 
 Values are compared, not text: a default that is written out, another order or another comment is no
 change. Only `<failover>` is compared by what stands in it, because its rules are mixed with those

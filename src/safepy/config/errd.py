@@ -9,7 +9,7 @@ from safepy.config import xml
 from safepy.config.ere import compile_ere
 from safepy.config.names import LABEL_RULE, NAME, NAME_RULE, is_label
 from safepy.config.schema import Errd, Proc
-from safepy.config.values import Values, Words
+from safepy.config.values import Values, Words, at_most
 
 VOCABULARY = {
     "errd": Words(attributes=("polltimer",), children=("proc",)),
@@ -26,21 +26,29 @@ VOCABULARY = {
 
 #: Enabled and disabled by the module itself, around its scripts (14.2).
 CLASSES = ("prim", "both", "second", "sec", "pre")
+#: Of them, those of a module that has no roles.
+LIGHT_CLASSES = ("both", "pre")
 #: Carried out without an executable (14.3).
 ACTIONS = ("restart", "stopstart", "stop", "noaction")
 #: The kernel keeps 15 characters of a command's name (14.1).
 MAX_COMMAND_CHARACTERS = 15
 MAX_SERVICE_CHARACTERS = 63
+#: Each one is looked for in every look.
+MAX_PROCS = 256
+MAX_PATH_CHARACTERS = 1024
+#: They are one argument of a script.
+MAX_RESTARTED_CHARACTERS = 4096
 _SERVICE = re.compile(r"[A-Za-z0-9:_.@\\-]+")
 _SERVICE_RULE = f"are names of systemd units, at most {MAX_SERVICE_CHARACTERS} characters"
 #: With a service, systemd is asked about one unit: there is nothing to search or to count.
 _OF_PROCESSES = {"nameregex": "", "argregex": "", "atleast": "1", "atmax": "-1"}
 
 
-def parse_errd(element: xml.Element, file: str) -> Errd:
+def parse_errd(element: xml.Element, file: str, mode: str) -> Errd:
     procs: list[Proc] = []
+    at_most(element, "proc", MAX_PROCS, file)
     for child in element.named("proc"):
-        proc = _proc(Values(child, file))
+        proc = _proc(Values(child, file), mode)
         if proc.name in (other.name for other in procs):
             hint = "it names the resource; nameregex gives the same command another name"
             raise Values(child, file).wrong("name", "is each name once", hint)
@@ -49,11 +57,14 @@ def parse_errd(element: xml.Element, file: str) -> Errd:
     return Errd(polltimer_s, tuple(procs))
 
 
-def _proc(values: Values) -> Proc:
+def _proc(values: Values, mode: str) -> Proc:
     service = values.choice("service", ("yes", "no"), "no") == "yes"
     nameregex = _regex(values, "nameregex")
     name = _service_name(values) if service else _command_name(values, bool(nameregex))
     checker_class = values.matching("class", NAME, f"{', '.join(CLASSES)}, or {NAME_RULE}")
+    if mode == "light" and checker_class in CLASSES and checker_class not in LIGHT_CLASSES:
+        allowed = f"are {', '.join(LIGHT_CLASSES)}, or a class of its own, in a light module"
+        raise values.wrong("class", allowed, "it is never PRIM or SECOND")
     action = _action(values, checker_class)
     atleast, atmax = _bounds(values)
     return Proc(
@@ -104,7 +115,8 @@ def _action(values: Values, checker_class: str) -> str:
     action = values.text("action", "stopstart")
     if action in ACTIONS:
         return action
-    if not action.isprintable() or not action.strip() or ".." in action.split("/"):
+    odd = not action.isprintable() or not action.strip() or ".." in action.split("/")
+    if odd or len(action) > MAX_PATH_CHARACTERS:
         known = ", ".join(ACTIONS)
         raise values.wrong("action", f"are {known}, an executable (absolute, or in bin)")
     if checker_class in CLASSES:
@@ -135,6 +147,8 @@ def _restart_services(values: Values, service: bool, action: str) -> tuple[str, 
         allowed = 'is only together with service="yes" and action="restart"'
         raise values.wrong("restart_services", allowed)
     names = tuple(part.strip() for part in text.split(","))
+    if len(text) > MAX_RESTARTED_CHARACTERS:
+        raise values.wrong("restart_services", f"are {MAX_RESTARTED_CHARACTERS} characters")
     if not all(_is_service(name) for name in names):
         raise values.wrong("restart_services", f"{_SERVICE_RULE}, with commas between them")
     return names

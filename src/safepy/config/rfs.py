@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from safepy.config import schedule, xml
 from safepy.config.names import LABEL, LABEL_RULE
 from safepy.config.schema import Replicated, Rfs
-from safepy.config.values import Values, Words
+from safepy.config.values import Values, Words, at_most
 from safepy.core.replica.patterns import Pattern
 
 _WINDOWS = "it is for Windows nodes, and means nothing on Linux: take it out"
@@ -37,6 +37,8 @@ WITHOUT_EFFECT = frozenset(
     {"packetsize", "ruzone_blocksize", "namespacepolicy", "nbremconn", "mountoversuffix"}
 )
 
+#: Each one is a mount of its own.
+MAX_DIRECTORIES = 64
 SYSTEM_DIRECTORIES = ("/proc", "/sys", "/dev", "/run")
 #: The packet of a reintegration without `packetsize` and `reipacketsize` (11.1).
 REI_PACKET_BYTES = 8 << 20
@@ -56,6 +58,7 @@ def parse_rfs(element: xml.Element, file: str, scripts_run: bool) -> Rfs:
     """The values of `<rfs>`; `scripts_run`: there is a `<user>`. Raises ConfigError."""
     values = Values(element, file)
     directories: list[Replicated] = []
+    at_most(element, "replicated", MAX_DIRECTORIES, file)
     for child in element.named("replicated"):
         directories.append(_replicated(child, file, [other.dir for other in directories]))
     if not directories:

@@ -14,7 +14,7 @@ from safepy.config import agreement, checks, errd, macros, modes, rfs, vhost, vi
 from safepy.config.failover import element as failover
 from safepy.config.names import LABEL, LABEL_RULE, VARIABLE, VARIABLE_RULE, is_name
 from safepy.config.schema import Errd, Heartbeat, ModuleConfig, User
-from safepy.config.values import Values, Words, check_words
+from safepy.config.values import Values, Words, at_most, check_words
 
 VOCABULARY = {
     "safe": Words(children=("macro", "service")),
@@ -50,6 +50,8 @@ VOCABULARY = {
 #: Below this the gate's deadline, a third of the timeout, could pass between two pulses.
 MIN_PULSES_IN_TIMEOUT = 4
 MAX_HEARTBEATS = 8
+#: Of all variables together: the kernel passes 128 KiB in one, and two MiB in all.
+MAX_VARIABLES_BYTES = 1 << 16
 #: What the scripts are told by the daemon itself; a variable must not lie about it.
 RESERVED_VARIABLES = frozenset(
     {"SAFE", "SAFEVAR", "SAFEBIN", "SAFEMODULE", "SAFEUSERBIN", "SAFEUSERCONF", "SAFEUSERVAR"}
@@ -169,7 +171,7 @@ def _service(element: xml.Element, file: str) -> ModuleConfig:
         port=0 if heart is None else Values(heart, file).integer("port", 1024, 65_535, 0),
         rfs=rfs_values,
         user=None if user is None else _user(user, file),
-        errd=Errd() if watched is None else errd.parse_errd(watched, file),
+        errd=Errd() if watched is None else errd.parse_errd(watched, file, mode),
         checks=looked_at,
         rules=rules.rules,
         failover_period_s=rules.period_s,
@@ -186,6 +188,7 @@ def _heart(element: xml.Element, file: str, replicates: bool) -> tuple[Heartbeat
             "permanent_arp", "is off", "no entry of the ARP table is made permanent by this version"
         )
     beats: list[Heartbeat] = []
+    at_most(element, "heartbeat", MAX_HEARTBEATS, file)
     for child in element.named("heartbeat"):
         values = Values(child, file)
         lan = values.matching("name", LABEL, LABEL_RULE)
@@ -201,9 +204,6 @@ def _heart(element: xml.Element, file: str, replicates: bool) -> tuple[Heartbeat
         beats.append(Heartbeat(lan, ident, pulse / 1000, timeout / 1000))
     if not beats:
         text = "<heart>: <heartbeat> is missing, allowed is one for each lan"
-        raise xml.error(file, element.line, text)
-    if len(beats) > MAX_HEARTBEATS:
-        text = f"<heart>: found {len(beats)} heartbeats, allowed are at most {MAX_HEARTBEATS}"
         raise xml.error(file, element.line, text)
     return tuple(beats)
 
@@ -225,6 +225,7 @@ def _pulse_and_timeout(
 def _user(element: xml.Element, file: str) -> User:
     values = Values(element, file)
     variables: dict[str, str] = {}
+    used_bytes = 0
     for child in element.named("var"):
         var = Values(child, file)
         name = var.matching("name", VARIABLE, VARIABLE_RULE)
@@ -233,6 +234,10 @@ def _user(element: xml.Element, file: str) -> User:
         if name in variables:
             raise var.wrong("name", "is each name once")
         variables[name] = var.text("value")
+        used_bytes += len(f"{name}={variables[name]}".encode())
+        if used_bytes > MAX_VARIABLES_BYTES:
+            allowed = f"are at most {MAX_VARIABLES_BYTES} bytes, all names and values together"
+            raise var.wrong("name" if len(name) > len(variables[name]) else "value", allowed)
     return User(
         nicestoptimeout_s=values.time_s("nicestoptimeout", "s", 1, 86_400, 300),
         forcestoptimeout_s=values.time_s("forcestoptimeout", "s", 1, 86_400, 300),

@@ -75,6 +75,14 @@ def _check_attribute(element: xml.Element, file: str, name: str, value: str, wor
         raise xml.error(file, element.line, text)
 
 
+def at_most(parent: xml.Element, tag: str, limit: int, file: str) -> None:
+    """Refuse more children of this tag than `limit`, before anybody compares them pairwise."""
+    found = parent.named(tag)
+    if len(found) > limit:
+        text = f"<{tag}> in <{parent.tag}>: found {len(found)}, allowed are at most {limit}"
+        raise xml.error(file, found[limit].line, text)
+
+
 def listed(names: tuple[str, ...] | list[str]) -> str:
     if not names:
         return "is none"

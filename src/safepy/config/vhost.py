@@ -13,12 +13,13 @@ from pathlib import PurePosixPath
 
 from safepy.config import xml
 from safepy.config.schema import VirtualHost
-from safepy.config.values import Values, Words
+from safepy.config.values import Values, Words, at_most
 
 VOCABULARY = {
     "vhost": Words(children=("virtualhostname",)),
     "virtualhostname": Words(attributes=("name", "envfile", "when")),
 }
+MAX_FILES = 64
 WHENS = ("prim", "second", "both")
 #: States by the role in which the name is shown; the scripts are told states.
 _STATES = {"prim": "PRIM|ALONE", "second": "SECOND", "both": "PRIM|ALONE|SECOND|UP"}
@@ -31,6 +32,7 @@ _TAKEN = re.compile(r"(start|stop)_\w+|prestart|poststop|transition|update|\w*co
 
 def parse_vhost(element: xml.Element, file: str) -> tuple[VirtualHost, ...]:
     """Raises ConfigError."""
+    at_most(element, "virtualhostname", MAX_FILES, file)
     found: list[VirtualHost] = []
     for child in element.named("virtualhostname"):
         values = Values(child, file)

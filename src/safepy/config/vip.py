@@ -86,14 +86,15 @@ def parse_vip(element: xml.Element, file: str) -> Vip:
         at = element.line if not lists else lists[1].line
         text = f"<vip>: found {len(lists)} <interface_list>, allowed is exactly one"
         raise xml.error(file, at, text)
+    count = sum(each.tag == "virtual_addr" for each in lists[0].walk())
+    if count > MAX_ADDRESSES:
+        text = f"<vip>: found {count} addresses, allowed are at most {MAX_ADDRESSES}"
+        raise xml.error(file, element.line, text)
     taken: list[str] = []
     interfaces = [_interface(child, file, taken) for child in lists[0].named("interface")]
     if not interfaces:
         text = "<interface_list>: <interface> is missing, allowed is one for each network"
         raise xml.error(file, lists[0].line, text)
-    if len(taken) > MAX_ADDRESSES:
-        text = f"<vip>: found {len(taken)} addresses, allowed are at most {MAX_ADDRESSES}"
-        raise xml.error(file, element.line, text)
     return Vip(tuple(interfaces), Values(element, file).switch("tcpreset", True))
 
 

@@ -19,10 +19,14 @@ from safepy.errors import ConfigError
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 16
 MAX_ELEMENTS = 10_000
+MAX_NAME_CHARACTERS = 256
 MAX_SHOWN_CHARACTERS = 80
 #: How far around a syntax error its cause is looked for.
 _NEAR_BYTES = 1000
 _ATTRIBUTE_CHARACTERS = 120
+#: How far back the tag is looked for in which a syntax error lies.
+_TAG_BYTES = 1 << 16
+_NAME = re.compile(rb"[\w.-]+")
 
 TYPOGRAPHIC_QUOTES = "“”„‟‘’‚‛«»"
 QUOTES_HINT = "a web page or a word processor put them there; type them again"
@@ -84,7 +88,8 @@ def parse(data: bytes, file: str, root: str) -> Element:
     DTD or of namespaces. `<!DOCTYPE root>` is accepted only bare.
     """
     if len(data) > MAX_BYTES:
-        raise ConfigError(f"{file}: {len(data)} bytes, allowed are at most {MAX_BYTES}")
+        line = data.count(b"\n", 0, MAX_BYTES) + 1
+        raise error(file, line, f"{len(data)} bytes, allowed are at most {MAX_BYTES}, up to here")
     first = _FirstPass(data, file, root)
     lines = first.run()
     parser = etree.XMLParser(
@@ -179,6 +184,9 @@ class _FirstPass:
         if not self._open and tag != self._root:
             raise self._error(f"<{shown(tag)}>: the outermost element has to be <{self._root}>")
         for name in (tag, *attributes):
+            if len(name) > MAX_NAME_CHARACTERS:
+                text = f"<{shown(tag)}>: found a name of {len(name)} characters, allowed are at "
+                raise self._error(f"{text}most {MAX_NAME_CHARACTERS}")
             if ":" in name or name == "xmlns":
                 raise self._error(f"<{shown(tag)}>: namespaces ({shown(name)}) are not used here")
         self._open.append((tag, self._parser.CurrentLineNumber))
@@ -223,11 +231,30 @@ class _FirstPass:
                 'allowed are straight quotes (")',
                 QUOTES_HINT,
             )
-        text = f"not well-formed XML: {reason}"
+        text = f"not well-formed XML: {reason}{self._place(reason)}"
         if self._open:
             tag, line = self._open[-1]
             text += f", <{shown(tag)}> of line {line} is still open"
+        elif reason == expat.errors.XML_ERROR_NO_ELEMENTS:
+            text += f", the outermost element has to be <{self._root}>"
         return error(self._file, exc.lineno, text)
+
+    def _place(self, reason: str) -> str:
+        """The tag that broke the parser, which is not open yet, and its attribute if it is known."""
+        at = max(self._parser.CurrentByteIndex, 0)
+        start = self._data.rfind(b"<", max(0, at - _TAG_BYTES), at)
+        if start < 0 or b">" in self._data[start:at]:
+            start = at  # between two tags, or at the beginning of this one
+        if self._data[start : start + 1] != b"<":
+            return ""
+        tag = _NAME.match(self._data, start + 1)
+        if tag is None:
+            return ""
+        place = f" in <{shown(_text(tag[0]))}>"
+        attribute = _NAME.match(self._data, at)
+        if reason == expat.errors.XML_ERROR_DUPLICATE_ATTRIBUTE and attribute:
+            place += f" attribute {shown(_text(attribute[0]))}"
+        return place
 
     def _typographic_quote(self) -> tuple[str, str, str] | None:
         """Element, attribute and sign, when the tag that broke the parser has such a quote."""

@@ -49,7 +49,10 @@ def _depart(record: Record, session: str) -> Record:
 
 
 def lead(record: Record, session: str, boot_id: str, same: bool, forced: bool) -> Record:
-    """WAIT to ALONE. `same`: this node is known to be the newest, nothing departs (E0)."""
+    """WAIT to ALONE. `same`: this node is known to be the newest, nothing departs (E0), unless the
+    other node holds this very generation: what is written from here on must not bear the name of
+    what it holds (I19). That is so after `leave_behind`."""
+    same = same and record.solo_role != ""
     led = record if same else _depart(record, session)
     return replace(
         led,

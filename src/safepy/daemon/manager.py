@@ -1,9 +1,9 @@
 """What can be asked of the daemon: one async method for each verb of the admin socket.
 
 `admin/server.py` calls these and nothing else of the daemon (`admin.manager.Manager` states the
-same signatures, because layer 4 does not import layer 5). Arguments are typed and already authenticated;
-results are plain data that become JSON. Whatever the operator should read is raised as a
-`SafekitError` (refused, wrong configuration, unknown module ...); anything else is a bug.
+same signatures, because layer 4 does not import layer 5). Arguments are typed and already
+authenticated; results are plain data that become JSON. Whatever the operator should read is raised
+as a `SafekitError` (refused, wrong configuration, unknown module ...); anything else is a bug.
 
 Verbs that change a configuration come one after the other; what reads or controls a running
 module never waits for them.

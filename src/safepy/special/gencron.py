@@ -6,6 +6,8 @@ import fcntl
 import os
 import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from safepy.config.paths import Paths
 from safepy.errors import LocalFault
@@ -30,6 +32,18 @@ _VARIABLE = re.compile(r"\s*[A-Za-z_\"'][^\s=]*\s*=")
 _ENTRY = re.compile(r"\s*(?:@[A-Za-z]+|[^\s#@]\S*(?:\s+\S+){4})\s+(\S.*)")
 
 
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Scripts of two modules, and one crontab: the directory itself is what is locked."""
+    safevar = Paths.from_environment(os.environ).safevar
+    descriptor = os.open(safevar, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def main(arguments: list[str]) -> int:
     words, comment = _comment(arguments)
     if len(words) != 3 or words[0] not in ("add", "del") or not all(words):
@@ -37,8 +51,7 @@ def main(arguments: list[str]) -> int:
     verb, user, command = words
     if user.startswith("-"):
         raise WrongUsage(f"{user!r} is no user")
-    with open(Paths.from_environment(os.environ).safevar / "gencron.lock", "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # scripts of two modules, and one crontab
+    with _alone():
         before = _read(user)
         if before is None:
             print(f"gencron: {user} has no crontab")

@@ -42,7 +42,8 @@ def names(**changed: str) -> list[str]:
         {"var": '<var name="A" value="b"/>'},
         {"errd": '<errd polltimer="9"><proc name="a" class="prim" action="restart"/></errd>'},
         {
-            "check": '<check><tcp ident="a" when="prim"><to addr="127.0.0.1" port="80"/></tcp></check>'
+            "check": '<check><tcp ident="a" when="prim">'
+            '<to addr="127.0.0.1" port="80"/></tcp></check>'
         },
         # The same in other words.
         {"service": 'failover="on" defaultprim="alone" boot="ignore"'},

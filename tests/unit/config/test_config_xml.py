@@ -66,8 +66,14 @@ def test_broken_xml_names_the_line_and_what_is_open() -> None:
     assert refusal("<safe>\n<a>\n</safe>") == (
         "f.xml line 3: not well-formed XML: mismatched tag, <a> of line 2 is still open"
     )
-    assert refusal("") == "f.xml line 1: not well-formed XML: no element found"
-    assert "duplicate attribute" in refusal('<safe a="1" a="2"/>')
+    assert refusal("") == (
+        "f.xml line 1: not well-formed XML: no element found, the outermost element has to be "
+        "<safe>"
+    )
+    assert refusal('<safe>\n<b a="1"\na="2"/></safe>') == (
+        "f.xml line 3: not well-formed XML: duplicate attribute in <b> attribute a, <safe> of "
+        "line 1 is still open"
+    )
     assert refusal("<other/>") == ("f.xml line 1: <other>: the outermost element has to be <safe>")
     assert "encoding" in refusal(b'<?xml version="1.0" encoding="nonsense"?><safe/>')
 
