@@ -240,7 +240,7 @@ class _FirstPass:
         return error(self._file, exc.lineno, text)
 
     def _place(self, reason: str) -> str:
-        """The tag that broke the parser, which is not open yet, and its attribute if it is known."""
+        """The tag that broke the parser, not open yet, and the attribute that is double."""
         at = max(self._parser.CurrentByteIndex, 0)
         start = self._data.rfind(b"<", max(0, at - _TAG_BYTES), at)
         if start < 0 or b">" in self._data[start:at]:
