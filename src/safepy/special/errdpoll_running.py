@@ -8,6 +8,7 @@ from safepy.config.paths import Paths
 from safepy.host.processes import line_of, scan
 from safepy.special.usage import USAGE_CODE as USAGE_CODE
 from safepy.special.usage import WrongUsage
+from safepy.storage.private import private_opener
 
 HELP = """
 Usage: errdpoll_running
@@ -29,14 +30,10 @@ def main(arguments: list[str]) -> int:
     fresh = target.with_name(f"{target.name}.{os.getpid()}")
     own = os.getpid()
     try:
-        with open(fresh, "x", encoding="utf-8", opener=_private) as file:
+        # Command lines may hold passwords.
+        with open(fresh, "w", encoding="utf-8", opener=private_opener) as file:
             file.writelines(f"{line_of(each)}\n" for each in scan() if each.pid != own)
         fresh.replace(target)
     finally:
         fresh.unlink(missing_ok=True)
     return 0
-
-
-def _private(path: str, flags: int) -> int:
-    """Command lines may hold passwords."""
-    return os.open(path, flags, 0o600)
