@@ -16,6 +16,7 @@ from safepy.config.paths import Paths
 from safepy.errors import SafekitError
 from safepy.special.usage import USAGE_CODE as USAGE_CODE
 from safepy.special.usage import WrongUsage
+from safepy.storage.private import private_opener
 
 HELP = """
 Usage: healthcheck.sh
@@ -50,7 +51,9 @@ def main(arguments: list[str]) -> int:
             bad = bad or mark == ERROR
     report = "".join(f"{line}\n" for line in lines)
     print(report, end="")
-    (paths.safevar / "healthcheck.txt").write_text(report)
+    target = paths.safevar / "healthcheck.txt"
+    with open(target, "w", encoding="utf-8", opener=private_opener) as file:
+        file.write(report)
     return 1 if bad else 0
 
 
