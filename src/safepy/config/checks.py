@@ -53,7 +53,7 @@ VOCABULARY = {
     "splitbrain": Words(attributes=("ident", "when", "exec", "arg")),
     "disk": Words(attributes=("ident", "when", "action"), children=("to",)),
     "delay": Words(attributes=("when", "action"), children=("to",)),
-    # Which of them stand where: see _TO.
+    # Which of them stand where: see TO_VOCABULARY.
     "to": Words(
         attributes=(
             *("addr", "port", "interval", "timeout", "local_addr", "secure"),
@@ -61,7 +61,7 @@ VOCABULARY = {
         )
     ),
 }
-_TO = {
+TO_VOCABULARY = {
     "tcp": Words(attributes=("addr", "port", "interval", "timeout")),
     "ping": Words(attributes=("addr", "interval", "timeout")),
     "intf": Words(attributes=("local_addr", "interval")),
@@ -121,7 +121,7 @@ class _Given:
             raise xml.error(file, targets[1].line, text)
         self._to = Values(targets[0], file) if targets else None
         for target in targets:
-            check_attributes(target, file, _TO[element.tag])
+            check_attributes(target, file, TO_VOCABULARY[element.tag])
 
     @property
     def to(self) -> Values | None:
