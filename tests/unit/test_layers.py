@@ -24,7 +24,9 @@ LAYERS: dict[str, int] = {
 }
 #: Adapters and entries do not know one another, with these exceptions.
 APART = ({"storage", "net", "host"}, {"cli", "daemon", "worker", "special"})
-MEETING_POINTS = {"host.clock", "host.tasks", "host.loop", "worker.messages"}
+MEETING_POINTS = {
+    *("host.clock", "host.tasks", "host.loop", "worker.messages", "storage.private"),
+}
 #: (importing file, imported module): one command of `cli` starts the daemon, inside a function.
 ENTRIES = {("__main__", "cli.main"), ("cli", "daemon.main")}
 

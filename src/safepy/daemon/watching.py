@@ -20,6 +20,7 @@ from safepy.daemon.logs import Voice
 from safepy.daemon.reporting import Reporter
 from safepy.errors import RequestRefused, SafekitError
 from safepy.model import Level
+from safepy.storage.private import private_opener
 
 WHO = "errd"
 #: `stop_sec` is none of them: it is called when a primary gets its secondary, and what a handler
@@ -173,9 +174,13 @@ class Watching:
             self._changed.clear()
             text = "".join(f"{line}\n" for line in self._lines())
             try:
-                await asyncio.to_thread(self._errdlist.write_text, text)
+                await asyncio.to_thread(self._write_list, text)
             except OSError as error:
                 self._trouble(f"{self._errdlist} cannot be written: {error.strerror}")
+
+    def _write_list(self, text: str) -> None:
+        with open(self._errdlist, "w", encoding="utf-8", opener=private_opener) as file:
+            file.write(text)
 
     def _lines(self) -> list[str]:
         switch = "off" if self._suspended else "on"

@@ -27,6 +27,7 @@ from safepy.host.netlink import (
     key,
     preferred_source,
 )
+from safepy.storage.private import private_opener
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,8 @@ class Memory:
             return
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh = self._path.with_name(f"{self._path.name}.new")
-        fresh.write_text(json.dumps({"boot": _boot_id(), "routes": routes}))
+        with open(fresh, "w", encoding="utf-8", opener=private_opener) as file:
+            json.dump({"boot": _boot_id(), "routes": routes}, file)
         fresh.rename(self._path)
 
 
