@@ -36,7 +36,7 @@ _LANES = (
 )
 _BEATS = f"{CORE}machine.py::test_beats_go_out_every_pulse_also_in_stop_and_at_once_when_the_view_changes"
 _LOST = f"{CORE}links.py::test_the_peer_is_lost_when_every_lane_and_the_stream_are_silent"
-_UNITS = f"{CONFIG}userconfig.py::test_pulse_and_timeout_are_in_milliseconds_and_inherited"
+_OF_A_LANE = f"{CORE}links.py::test_each_lane_has_its_own_pulse_and_timeout"
 _SAID = f"{CONFIG}rfs.py::test_what_has_no_effect_is_said"
 _COMMITTED = f"{DATA}resync_scope.py::test_a_large_file_is_committed_now_and_then"
 _IN_BYTES = f"{CONFIG}rfs.py::test_attributes"
@@ -80,8 +80,8 @@ ACCEPTED = {
     "heart permanent_arp": f"{CONFIG}modes.py::test_the_port_of_the_heartbeats_may_be_given",
     "heartbeat name": _LANES,
     "heartbeat ident": _LANES,
-    "heartbeat pulse": _UNITS,
-    "heartbeat timeout": _UNITS,
+    "heartbeat pulse": _OF_A_LANE,
+    "heartbeat timeout": _OF_A_LANE,
     "vip tcpreset": f"{DAEMON}addresses.py::test_without_tcpreset_connections_stay",
     "interface check": _GENERATED,
     "interface arpreroute": _REMINDED,

@@ -113,6 +113,14 @@ def test_the_peer_is_lost_when_every_lane_and_the_stream_are_silent() -> None:
     assert links.lost_at(state, 4.0) == 9.0, "authentic traffic on the stream is a sign of life"
 
 
+def test_each_lane_has_its_own_pulse_and_timeout() -> None:
+    state = fresh((Lane("one", 1.0, 5.0), Lane("two", 0.25, 2.0)))
+    state, _ = links.send(state, 0.0, everywhere=True)
+    state, sent = links.send(state, 0.25, everywhere=False)
+    assert [each.lane for each in sent] == ["two"]
+    assert [links.lane_expires_at(state, lane) for lane in state.lanes] == [5.0, 2.0]
+
+
 def test_after_a_sleep_a_whole_timeout_is_observed_anew() -> None:
     state, _ = met()
     state = links.observe_anew(state, 100.0)
