@@ -177,7 +177,7 @@ def _service(element: xml.Element, file: str) -> ModuleConfig:
         failover_period_s=rules.period_s,
         handle_time_s=rules.handle_time_s,
         vip=None if virtual is None else vip.parse_vip(virtual, file),
-        vhosts=() if vhosts is None else vhost.parse_vhost(vhosts, file),
+        vhosts=() if vhosts is None else vhost.parse_vhost(vhosts, file, mode),
     )
 
 

@@ -30,7 +30,7 @@ _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _TAKEN = re.compile(r"(start|stop)_\w+|prestart|poststop|transition|update|\w*config|_rfs_callback")
 
 
-def parse_vhost(element: xml.Element, file: str) -> tuple[VirtualHost, ...]:
+def parse_vhost(element: xml.Element, file: str, mode: str) -> tuple[VirtualHost, ...]:
     """Raises ConfigError."""
     at_most(element, "virtualhostname", MAX_FILES, file)
     found: list[VirtualHost] = []
@@ -44,7 +44,11 @@ def parse_vhost(element: xml.Element, file: str) -> tuple[VirtualHost, ...]:
             raise values.wrong("envfile", "is no name of a script")
         if envfile in (other.envfile for other in found):
             raise values.wrong("envfile", "is each file once")
-        found.append(VirtualHost(name, envfile, values.choice("when", WHENS, "prim")))
+        when = values.choice("when", WHENS, "prim")
+        if mode == "light" and when != "both":
+            hint = "a light module is never PRIM or SECOND, so no script would see the name"
+            raise values.wrong("when", "is both in a light module", hint)
+        found.append(VirtualHost(name, envfile, when))
     if not found:
         text = "<vhost>: <virtualhostname> is missing, allowed is one for each environment file"
         raise xml.error(file, element.line, text)

@@ -5,6 +5,7 @@ reason."""
 from __future__ import annotations
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
 
@@ -333,6 +334,12 @@ def language() -> set[str]:
 
 def test_every_attribute_that_is_accepted_has_a_row_and_no_other() -> None:
     assert set(ACCEPTED) == language()
+
+
+def test_the_page_of_the_settings_names_every_attribute() -> None:
+    page = (ROOT / "docs" / "userconfig.md").read_text()
+    words = {word for span in re.findall(r"`([^`\n]+)`", page) for word in re.findall(r"\w+", span)}
+    assert not [row for row in ACCEPTED if row.split()[-1] not in words]
 
 
 def test_every_test_named_exists() -> None:

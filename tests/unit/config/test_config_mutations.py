@@ -182,6 +182,8 @@ def of_a_light_module() -> Iterator[Mutant]:
         'when="pre" exec': 'when="second" exec',
         'class="both"': 'class="prim"',
         'service="yes" action="restart" class="both"': 'class="second" action="stop"',
+        'envfile="vhostenv" when="both"': 'envfile="vhostenv" when="prim"',
+        'name="appsrv" envfile="vhostenv" when="both"': 'name="appsrv" envfile="vhostenv"',
         '<module name="leader"/>': '<splitbrain ident="w" arg="192.0.2.1"/>',
         "custom.licence == down": "remote.custom.licence == down",
         "then stop()": "then swap()",
@@ -189,6 +191,7 @@ def of_a_light_module() -> Iterator[Mutant]:
     names = (
         *("attribute failover", "attribute defaultprim", "<tcp> attribute when"),
         *("<custom> attribute when", "<proc> attribute class", "<proc> attribute class"),
+        *("<virtualhostname> attribute when", "<virtualhostname> attribute when"),
         *("<splitbrain>", "<failover> column", "<failover> column"),
     )
     for (old, new), named in zip(changes.items(), names, strict=True):
