@@ -257,6 +257,7 @@ class Executor:
         if command.name == COUNTER:
             # The history shows every detection, though the value is when counting began (9.4).
             parts.resources.set(command.name, command.value, command.who, True)
+            parts.resources.hurry()
         elif parts.resources.set(command.name, command.value, command.who):
             if command.name.partition(".")[0] not in LOGGED or command.value not in ("up", "down"):
                 return

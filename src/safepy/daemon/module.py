@@ -297,6 +297,7 @@ class Module(Published):
         started = NOT_STARTED if state.state is State.STOP else self._boot_id
         if not self.going_down and self.resources.get(STARTED) != started:
             self.resources.set(STARTED, started, "safeadmin", log=False)
+            self.resources.hurry()
 
     def _take_snapshot(self) -> Snapshot:
         clock = self._clock

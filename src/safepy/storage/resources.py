@@ -76,7 +76,9 @@ class Resources:
         self._writing: dict[str, Resource | None] = {}
         self._changes = _Changes()
         self._queued = False
+        #: The pause between two writes is over: once, or as long as `_draining`.
         self._hurry = threading.Event()
+        self._draining = False
         self._inserted = 0
         self._database = Database(path, _SCHEMA, failed=self._write_all_again)
 
@@ -118,14 +120,21 @@ class Resources:
             self.drop(name)
         self._database.submit(lambda connection: _clear_history(connection))
 
+    def hurry(self) -> None:
+        """Write what was set until now without waiting for more: the next run depends on it."""
+        self._hurry.set()
+
     def flush(self, timeout_s: float = 5.0) -> bool:
+        self._draining = True
         self._hurry.set()
         try:
             return self._database.flush(timeout_s)
         finally:
+            self._draining = False
             self._hurry.clear()
 
     def close(self) -> None:
+        self._draining = True
         self._hurry.set()
         self._submit()
         self._database.close()
@@ -141,6 +150,8 @@ class Resources:
     def _write(self, connection: sqlite3.Connection) -> None:
         """In the writer's thread: what has come until now, after a pause in which more may come."""
         hurried = self._hurry.wait(PACE_S)
+        if not self._draining:
+            self._hurry.clear()
         with self._lock:
             self._queued = False
             self._writing, self._pending = self._pending, {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -220,3 +221,30 @@ def test_cleared_means_forgotten(path: str) -> None:
     some.clear()
     some.close()
     assert resources.read(path) == [] and resources.history(path, "custom.x") == []
+
+
+def test_what_the_next_run_depends_on_is_written_at_once(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon that is killed has no second chance: nothing waits for the pause between writes."""
+    monkeypatch.setattr(resources, "PACE_S", 60.0)
+    store = Resources(path)
+    try:
+        store.set("heart.started", "no", "safeadmin", log=False)
+        store.hurry()
+        assert written(path, "no")
+        # Once only: what comes after it may gather again.
+        store.set("heart.started", "yes", "safeadmin", log=False)
+        assert not written(path, "yes", at_most_s=0.3)
+    finally:
+        store.close()
+    assert written(path, "yes")
+
+
+def written(path: str, value: str, at_most_s: float = 10.0) -> bool:
+    end_s = time.monotonic() + at_most_s
+    while time.monotonic() < end_s:
+        if [each.value for each in resources.read(path)] == [value]:
+            return True
+        time.sleep(0.01)
+    return False
