@@ -13,6 +13,8 @@ import pytest
 from conftest import Served
 from test_fuse_files import errno_of
 
+from safepy.fuse import protocol
+from safepy.fuse.session import Session
 from safepy.host import mounts
 
 pytestmark = pytest.mark.kernel
@@ -142,3 +144,13 @@ def test_many_writers_at_once(served: Served) -> None:
         writer.join(30)
     for number in range(16):
         assert Path(served.door, str(number)).read_bytes() == bytes([number]) * 409_600
+
+
+def test_a_mount_that_stands_has_been_agreed_on(tmp_path: Path) -> None:
+    """Before INIT is answered an ACL cannot be set on the root: nobody may see such a mount."""
+    session = Session(str(tmp_path), acl=True)
+    session.mount()
+    try:
+        assert session.flags & protocol.POSIX_ACL
+    finally:
+        session.unmount(abort=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import threading
 from collections.abc import Callable
 
@@ -25,6 +26,8 @@ Handler = Callable[[int, int, int, int, int, memoryview], None]
 REQUESTS_A_TURN = 64
 #: Requests that the kernel sends without anybody waiting for them (readahead, writeback).
 MAX_BACKGROUND = 64
+
+INIT_LIMIT_S = 10.0
 
 _WANTED = (
     protocol.ASYNC_READ
@@ -50,7 +53,7 @@ _NOBODY_WAITS = frozenset({errno.ENOENT, errno.ENODEV, errno.ENOTCONN, errno.ECO
 class Session:
     """A mount over `mountpoint`. `acl`: the kernel enforces POSIX ACLs of the files.
 
-    `flags` are what both sides agreed on, 0 before the kernel's INIT was answered.
+    `flags` are what both sides agreed on, 0 before `mount`.
     """
 
     def __init__(self, mountpoint: str, acl: bool) -> None:
@@ -67,7 +70,7 @@ class Session:
         return self.fd < 0
 
     def mount(self) -> None:
-        """Open the device and stand over the directory. The first `serve` answers INIT.
+        """Open the device, stand over the directory, and agree with the kernel.
 
         Raises LocalFault if the kernel refuses.
         """
@@ -77,9 +80,22 @@ class Session:
             raise LocalFault(f"/dev/fuse: {error.strerror}", "modprobe fuse") from error
         try:
             mounts.mount_fuse(self.fd, self.mountpoint, protocol.MAX_WRITE_BYTES)
+            self._begin()
         except LocalFault:
             self.close()
             raise
+
+    def _begin(self) -> None:
+        """Answer INIT, which the kernel asks when the mount is made. Until then most calls wait,
+        but some fail: an ACL could not be set on the root."""
+        ready, _, _ = select.select([self.fd], [], [], INIT_LIMIT_S)
+        size = os.readv(self.fd, self._vector) if ready else 0
+        if size < protocol.HEADER_BYTES:
+            raise LocalFault(f"the kernel does not begin to speak FUSE for {self.mountpoint}")
+        _, opcode, unique, *_ = protocol.HEADER.unpack_from(self._buffer)
+        if opcode != Opcode.INIT:
+            raise LocalFault(f"the kernel speaks FUSE for {self.mountpoint} without a beginning")
+        self._agree(unique, self._view[protocol.HEADER_BYTES : size])
 
     def serve(self, handler: Handler) -> bool:
         """Read what is there, at most `REQUESTS_A_TURN`, and hand it to `handler`.
@@ -107,11 +123,8 @@ class Session:
             length, opcode, unique, node, uid, gid, _, extensions, _ = unpack(buffer)
             if length != size or protocol.HEADER_BYTES + extensions * 8 > size:
                 raise protocol.ProtocolError(f"a FUSE request of {size} bytes claims {length}")
-            if opcode == Opcode.INIT:
-                self._agree(unique, view[protocol.HEADER_BYTES : size])
-            else:
-                end = size - extensions * 8
-                handler(opcode, unique, node, uid, gid, view[protocol.HEADER_BYTES : end])
+            end = size - extensions * 8
+            handler(opcode, unique, node, uid, gid, view[protocol.HEADER_BYTES : end])
         return True
 
     def send(self, message: bytes) -> bool:
