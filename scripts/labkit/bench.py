@@ -12,18 +12,15 @@ import dataclasses
 import json
 import os
 import platform
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 
 from . import bench_cases as cases
 from . import bench_cipher, bench_failover, bench_modules, bench_systems, need
+from .bench_lab import in_lab, say
 from .bench_report import Results, load, markdown, put
 from .bench_resync import Resynchronisations
 from .lab import Lab
-from .procs import LabError
-from .safekit import report
 
 DELAYS_MS = (0.0, 0.5)
 
@@ -76,7 +73,7 @@ class Bench:
     def _listings(self) -> None:
         for system, directory in self.places.items():
             cases.make_listed(self.lab["n1"], f"{directory}/listed", self.scale)
-            _say(f"{system}: {self.scale.listed_files:,} files made")
+            say(f"{system}: {self.scale.listed_files:,} files made")
         for turn in range(self.options.rounds):
             for system, directory in self.places.items():
                 first, again = cases.listing(self.lab["n1"], f"{directory}/listed", self.scale)
@@ -89,17 +86,13 @@ class Bench:
         for turn in range(self.options.rounds):
             for timed in bench.round(turn):
                 self.results.add_resync(timed.what, timed.system, timed.value)
-                _say(f"round {turn + 1}  {timed.what:<40} {timed.system:<14} {timed.value:10,.2f}")
+                say(f"round {turn + 1}  {timed.what:<40} {timed.system:<14} {timed.value:10,.2f}")
 
     def _note(
         self, turn: int, delay_ms: float, what: str, unit: str, system: str, value: float
     ) -> None:
         self.results.add(f"{delay_ms:g}", what, unit, system, value)
-        _say(f"round {turn + 1}  {delay_ms:3.1f} ms  {what:<36} {system:<14} {value:12,.0f} {unit}")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+        say(f"round {turn + 1}  {delay_ms:3.1f} ms  {what:<36} {system:<14} {value:12,.0f} {unit}")
 
 
 def _machine() -> str:
@@ -107,28 +100,12 @@ def _machine() -> str:
     return f"{processors} processors, Linux {platform.release()}, both nodes on this machine"
 
 
-def _interrupted(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
 def _measured(options: argparse.Namespace) -> tuple[Results, int]:
     """In a lab of its own, which is taken down again; also what came before an interruption."""
     need.commands("fio", "initdb")
-    signal.signal(signal.SIGTERM, _interrupted)
     lab = Lab(options.name)
     bench = Bench(lab, options)
-    code = 0
-    try:
-        lab.up(lans=1)
-        bench.run()
-    except LabError as error:
-        modules = [*bench_systems.MODULES.values(), "resync"]
-        print(f"bench: {error}\n{report(lab, modules)}", file=sys.stderr)
-        code = 1
-    except KeyboardInterrupt:
-        code = 130
-    finally:
-        lab.down()
+    code = in_lab(lab, [*bench_systems.MODULES.values(), "resync"], bench.run, lans=1)
     return bench.results, code
 
 

@@ -11,15 +11,15 @@ import argparse
 import json
 import statistics
 import subprocess
-import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from . import modules
+from .bench_lab import in_lab, say
 from .lab import Lab
 from .procs import LabError, wait_until
-from .safekit import report, safekit, wait_pair, wait_state
+from .safekit import safekit, wait_pair, wait_state
 
 MODULE = "app"
 DIRECTORY = f"/data/{MODULE}"
@@ -178,10 +178,6 @@ class Failover:
                     self.found.false_alarms.append(f"{name}: {text}")
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="bench failover", description=__doc__)
     parser.add_argument("--cuts", type=int, default=30)
@@ -192,27 +188,21 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     lab = Lab(options.name)
     bench = Failover(lab)
-    code = 0
-    try:
-        lab.up()
+
+    def work() -> None:
         bench.set_up()
         for turn in range(options.swaps):
             bench.found.swaps_s.append(bench.swap())
-            _say(f"swap {turn + 1}: {bench.found.swaps_s[-1]:.2f} s")
+            say(f"swap {turn + 1}: {bench.found.swaps_s[-1]:.2f} s")
         for turn in range(options.cuts):
             bench.found.cuts_s.append(bench.cut())
-            _say(f"power cut {turn + 1}: {bench.found.cuts_s[-1]:.2f} s")
+            say(f"power cut {turn + 1}: {bench.found.cuts_s[-1]:.2f} s")
         if options.minutes:
             bench.busy(options.minutes)
             for line in bench.found.false_alarms:
-                _say(line)
-    except LabError as error:
-        print(f"bench: {error}\n{report(lab, [MODULE])}", file=sys.stderr)
-        code = 1
-    except KeyboardInterrupt:
-        code = 130
-    finally:
-        lab.down()
+                say(line)
+
+    code = in_lab(lab, [MODULE], work)
     print(bench.found.table())
     if options.json:
         Path(options.json).write_text(json.dumps(asdict(bench.found), indent=1) + "\n")

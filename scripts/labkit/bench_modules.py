@@ -10,16 +10,16 @@ import argparse
 import json
 import os
 import statistics
-import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from . import modules
+from .bench_lab import in_lab, say
 from .lab import Lab
 from .node import Node
 from .procs import LabError, wait_until
-from .safekit import report, safekit
+from .safekit import safekit
 
 PATIENCE_S = 300.0
 #: The aims (issue: thirty-two modules).
@@ -95,7 +95,7 @@ class Crowd:
             self._wait(follower, {name}, "SECOND Ready")
             self.found.failovers_s.append(time.monotonic() - begun)
             if turn % 10 == 9:
-                _say(f"fail-over {turn + 1}: {self.found.failovers_s[-1]:.2f} s")
+                say(f"fail-over {turn + 1}: {self.found.failovers_s[-1]:.2f} s")
         for node in self.lab.nodes:
             states = json.loads(safekit(self.lab[node], "state", "-o", "json"))["modules"]
             odd = [one["module"] for one in states if one["status"] != "Ready"]
@@ -135,10 +135,6 @@ def _mib(node: Node, pid: str) -> float:
     return int(line.split()[1]) / 1024
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="bench modules", description=__doc__)
     parser.add_argument("--modules", type=int, default=32)
@@ -149,20 +145,14 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     lab = Lab(options.name)
     crowd = Crowd(lab, options.modules)
-    code = 0
-    try:
-        lab.up()
+
+    def work() -> None:
         crowd.start()
-        _say(f"{options.modules} modules run")
+        say(f"{options.modules} modules run")
         crowd.fail_over(options.failovers)
         crowd.idle(options.idle)
-    except LabError as error:
-        print(f"bench: {error}\n{report(lab, crowd.names[:1])}", file=sys.stderr)
-        code = 1
-    except KeyboardInterrupt:
-        code = 130
-    finally:
-        lab.down()
+
+    code = in_lab(lab, crowd.names[:1], work)
     print(crowd.found.table())
     if options.json:
         Path(options.json).write_text(json.dumps(asdict(crowd.found), indent=1) + "\n")
