@@ -84,8 +84,10 @@ def _passthrough(lab: Lab) -> str:
             return ""
     spread(lab, "/data/beneath")
     options = "source=/data/beneath,cache=always,timeout=86400,allow_other"
+    # It keeps a descriptor of every file that it has been asked for.
     lab["n1"].shell(
-        f"mkdir -p /mnt/passthrough; /lab/passthrough_ll -s -o {options} /mnt/passthrough"
+        "mkdir -p /mnt/passthrough; ulimit -n 1000000; "
+        f"/lab/passthrough_ll -s -o {options} /mnt/passthrough"
     )
     return "/mnt/passthrough"
 
