@@ -49,6 +49,8 @@ class Loop:
         self._numbers = count()
         self._posted: deque[Callback] = deque()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        #: Held while a thread wakes the loop, so that the descriptor does not go meanwhile.
+        self._waking = threading.Lock()
         self._turn_end: list[Callback] = []
         self._running = False
         self._spinning = Spinning()
@@ -79,8 +81,11 @@ class Loop:
     def post(self, call: Callback) -> None:
         """Have `call` run in the loop's thread, soon. The only method for other threads."""
         self._posted.append(call)
-        if threading.get_ident() != self._thread and self._wake_fd >= 0:
-            os.eventfd_write(self._wake_fd, 1)
+        if threading.get_ident() == self._thread:
+            return
+        with self._waking:
+            if self._wake_fd >= 0:
+                os.eventfd_write(self._wake_fd, 1)
 
     def at_turn_end(self, call: Callback) -> None:
         """Have `call` run at the end of every turn."""
@@ -113,8 +118,9 @@ class Loop:
     def close(self) -> None:
         self._epoll.close()
         # A thread that ends later finds nobody to wake, not somebody else's descriptor.
-        wake_fd, self._wake_fd = self._wake_fd, -1
-        os.close(wake_fd)
+        with self._waking:
+            os.close(self._wake_fd)
+            self._wake_fd = -1
 
     def _wait(self, wait_s: float | None) -> list[tuple[int, int]]:
         """What happened; waits at most `wait_s`, awake as long as `host/spinning.py` says."""
