@@ -21,10 +21,11 @@ USERCONFIG = """\
     <heart pulse="{pulse}" timeout="{timeout}">
 {heartbeats}
     </heart>
-    <rfs async="{acknowledge}" acl="on" nbrei="3">
+    <rfs async="{acknowledge}" acl="on" nbrei="3"{rfs}>
       <replicated dir="{directory}" mode="read_only"/>
     </rfs>
 {errd}
+{checks}
     <user nicestoptimeout="20" forcestoptimeout="20" logging="userlog"/>
   </service>
 </safe>
@@ -41,8 +42,12 @@ def userconfig(
     defaultprim: str = "alone",
     failover: str = "on",
     loop_interval: str = "24",
+    checks: str = "",
+    rfs: str = "",
 ) -> str:
-    """A userconfig.xml in the fast profile that replicates `directory`, watching `process`."""
+    """A userconfig.xml in the fast profile that replicates `directory`, watching `process`.
+
+    `checks` is what stands in `<check>`, `rfs` further attributes of `<rfs>`."""
     names = [f'      <heartbeat name="lan{lan}"{_flow(lan)}/>' for lan in range(1, lans + 1)]
     errd = ""
     if process:
@@ -62,6 +67,8 @@ def userconfig(
         acknowledge=acknowledge,
         directory=directory,
         errd=errd,
+        checks=f"    <check>{checks}</check>" if checks else "",
+        rfs=f" {rfs}" if rfs else "",
     )
 
 

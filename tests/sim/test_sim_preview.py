@@ -8,10 +8,12 @@ import pytest
 from cluster import TIMEOUT_S, Cluster
 from node import Node
 
+from safepy.core import events as e
+from safepy.core.cost import cost
 from safepy.core.preview import preview
 from safepy.core.status import snapshot
 from safepy.core.why import sentences, why
-from safepy.model import State
+from safepy.model import Snapshot, State
 
 WALL = 1_700_000_000.0
 
@@ -110,7 +112,41 @@ def test_a_stop_without_failover_says_that_nobody_takes_over() -> None:
     assert said[-1] == "n2 does not take over: automatic failover is off"
 
 
+def test_a_stop_while_the_secondary_is_in_maintenance_is_told_to_leave_nobody() -> None:
+    """The plan, the question before the command, and `why` before and after it."""
+    cluster = pair()
+    n1, n2 = (cluster.nodes[name] for name in ("n1", "n2"))
+    assert cost(shown(n1), "stop", WALL) == ""
+    n2.happen(e.MaintenanceSet(n2.clock_now() + 7200.0, "new disks", "root"))
+    cluster.run(2.0)
+    for action in ("stop", "stopstart"):
+        assert planned(n1, action)[-1] == (
+            "n2 does not take over: it is in maintenance; nobody serves until that ends"
+        )
+        price = cost(shown(n1), action, shown(n1).peer_maintenance_until - 7000.0)
+        assert price == (
+            "n2 is in maintenance, for another 2 hours, and does not take over: the application is "
+            "down until that ends (to move it there: safekit swap)"
+        )
+        assert cost(shown(n2), action, WALL) == "", "the secondary may go: n1 serves on"
+    assert planned(n1, "swap")[-1].startswith("n2 leads")
+    said = explained(n1)
+    assert said["waits for"] == "the end of the maintenance of n2: until then it does not take over"
+    assert said["to end it"] == "safekit maintenance off -m AM on n2"
+
+    cluster.act("n1", "stop")
+    assert cluster.until(lambda: n1.shown is State.STOP, 30.0)
+    said = explained(n1)
+    assert said["waits for"] == "the end of the maintenance of n2: until then nobody serves"
+    assert said["to end it"] == "safekit maintenance off -m AM on n2; then it takes over"
+
+
 # Why.
+
+
+def shown(node: Node) -> Snapshot:
+    assert node.state is not None
+    return snapshot(node.state, WALL, node.clock_now())
 
 
 def explained(node: Node, wall_now: float = WALL) -> dict[str, str]:
@@ -164,8 +200,6 @@ def test_the_price_of_prim_is_told_in_time() -> None:
     assert said["to end it"].startswith("safekit start -m AM on n2; or, if n2 is lost for good")
     # What `prim` costs is said where it is typed.
     answer = snapshot(node.state, in_sync_at + 170.0, node.clock_now())
-    from safepy.core.cost import cost
-
     assert "its last 3 minutes of writes would be set aside" in cost(
         answer, "prim", in_sync_at + 170.0
     )

@@ -57,6 +57,14 @@ def test_no_row_is_unknown() -> None:
     assert set(rows()) == {*FAILURES, *INVARIANTS, *SCHEDULES}
 
 
+def test_each_acceptance_case_has_a_story_and_ten_are_played_on_lab_nodes() -> None:
+    section = PAGE.read_text().partition("## The acceptance cases")[2].partition("\n## ")[0]
+    cases = [line.strip("|").split("|") for line in section.splitlines() if line[:1] == "|"][2:]
+    assert len(cases) >= 20
+    assert all("tests/scenarios/" in story for _, story, _ in cases)
+    assert len([case for case, _, lab in cases if "tests/e2e/" in lab]) >= 10
+
+
 def test_everything_named_exists() -> None:
     wrong = [text for named in NAMED.findall(PAGE.read_text()) if (text := complaint(named))]
     assert not wrong, "\n".join(wrong)

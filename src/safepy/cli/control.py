@@ -9,8 +9,11 @@ from safepy.cli.context import Command, app, identity_option, notes, yes_option
 
 _ACTIONS = {
     "start": "Start the module; returns at once.",
-    "stop": "Stop the module; returns at once.",
     "restart": "Stop and start the application only, on the same node.",
+}
+#: A primary leaves its place: somebody should take it.
+_LEAVING = {
+    "stop": "Stop the module; returns at once.",
     "stopstart": "Stop the module and start it again; a primary hands over.",
 }
 
@@ -24,6 +27,18 @@ def _simple(action: str, text: str) -> click.Command:
     @click.command(action, cls=Command, help=text, example=f"safekit {action} -m AM")
     @identity_option
     def run(identity: str) -> None:
+        _act(action, identity)
+
+    return run
+
+
+def _leaving(action: str, text: str) -> click.Command:
+    @click.command(action, cls=Command, help=text, example=f"safekit {action} -m AM")
+    @identity_option
+    @yes_option
+    def run(identity: str, yes: bool) -> None:
+        # A script or a detector does not ask for the fun of it, and nobody would answer.
+        consent(action, yes or bool(identity))
         _act(action, identity)
 
     return run
@@ -100,6 +115,7 @@ def clean(what: str, yes: bool) -> None:
 
 COMMANDS: list[click.Command] = [
     *(_simple(action, text) for action, text in _ACTIONS.items()),
+    *(_leaving(action, text) for action, text in _LEAVING.items()),
     _forced("prim", "Start as primary, whatever this node knows of its data."),
     _forced("second", "Start as secondary of a node that is primary."),
     primforce,

@@ -39,7 +39,7 @@ def why(form: str) -> None:
         for line in table([(moment(at), text) for at, text in found.story], "    "):
             click.echo(line)
     parts = sentences(found) or (("waits for", "nothing"),)
-    for line in table(list(parts), "  "):
+    for line in table([*parts, *(("note", note) for note in found.notes)], "  "):
         click.echo(line)
 
 

@@ -12,7 +12,8 @@ _LEADING = (State.ALONE, State.PRIM)
 def cost(found: Snapshot, action: str, wall_now: float) -> str:
     """A sentence without its full stop; empty where nothing would be lost.
 
-    `action` is prim, primforce, second, forcestop, deconfig or uninstall; anything else is free.
+    `action` is prim, primforce, second, stop, stopstart, forcestop, deconfig or uninstall; anything
+    else is free.
     `wall_now` is Unix seconds: how much is told in time.
     """
     match action:
@@ -20,6 +21,8 @@ def cost(found: Snapshot, action: str, wall_now: float) -> str:
             return _of_leading(found, action, wall_now)
         case "second":
             return _of_following(found)
+        case "stop" | "stopstart":
+            return _of_stopping(found, wall_now)
         case "forcestop":
             return _of_killing(found)
         case "deconfig" | "uninstall":
@@ -85,6 +88,17 @@ def _of_following(found: Snapshot) -> str:
     if found.peer_state not in _LEADING:
         return ""
     return f"what this node wrote alone is given up for the data of {found.peer} (kept aside here)"
+
+
+def _of_stopping(found: Snapshot, wall_now: float) -> str:
+    """No data, but the service: in maintenance the secondary does not take over."""
+    if found.state is not State.PRIM or not found.peer_maintenance_until:
+        return ""
+    left = in_words(found.peer_maintenance_until - wall_now)
+    return (
+        f"{found.peer} is in maintenance, for another {left}, and does not take over: the "
+        "application is down until that ends (to move it there: safekit swap)"
+    )
 
 
 def _of_killing(found: Snapshot) -> str:

@@ -31,6 +31,12 @@ WAIT_FOR_REMOTE = (
 SYNCDELTA = "syncdelta"
 IN_MAINTENANCE = "the other node has the newest data, and in maintenance it does not take over"
 MAINTENANCE_OFF_THERE = "maintenance off there"
+#: Sentence and remedy of a former secondary without replicated directories (reference 7.2).
+FAILOVER_OFF = "automatic failover is off, and the other node was the primary"
+LEAD_THERE = "start there, or prim"
+#: Its data come first, and it may not serve: who asks here is told to look there.
+HELD_THERE = "failover rule {rule} keeps the other node from serving, and its data come first"
+RELEASE_THERE = "release there"
 #: In `PeerView.held`: a wait rule depends on a resource without a first report.
 UNTESTED = "init"
 NEVER_SYNCHRONISED = "no data was ever synchronised here"
@@ -359,3 +365,6 @@ def _meet(s: Situation, peer: PeerView) -> Decision:
     if stopped:
         return _wait_for_remote(s, row)
     return Decision(Verdict.WAIT, row, "waiting until the other node serves")
+    if peer.held not in ("", UNTESTED):
+        sentence = HELD_THERE.format(rule=peer.held)
+        return Decision(Verdict.WAIT, row, sentence, blocked=True, remedy=RELEASE_THERE)

@@ -117,6 +117,8 @@ def _of_the_other(before: ModuleState, after: ModuleState) -> tuple[str, ...]:
     peer = before.params.peer
     if after.state is State.SECOND:
         return (f"{peer} leads and starts the application; then this node is its secondary",)
+    if before.peer is not None and before.peer.maintenance_until:
+        return (f"{peer} does not take over: it is in maintenance; nobody serves until that ends",)
     if not before.failover:
         return (f"{peer} does not take over: automatic failover is off",)
     return (f"{peer} takes over and starts the application",)

@@ -104,6 +104,8 @@ def _blocked_until(state: ModuleState) -> str:
     peer = state.params.peer
     if reunion.PUT_BACK in state.blocked:
         return "an operator to say which of the two nodes has the right data"
+    if state.held_by and _is_waited_for(state):
+        return f"{state.blocked}; nobody serves: {peer} waits for this node, whose data come first"
     if state.blocked not in _DATA_BEHIND:
         return state.blocked
     if _heard_started(state):
@@ -137,6 +139,16 @@ def _remedy(state: ModuleState) -> str:
             return f"safekit maintenance {on_module} off on {peer}; then it takes over"
         case "maintenance off":
             return f"safekit maintenance {on_module} off; then this node takes over"
+        case election.RELEASE_THERE:
+            return (
+                f"safekit why {on_module} on {peer}, which tells what to mend; or, to serve from "
+                f"here: safekit prim {on_module}, which gives up what {peer} wrote last"
+            )
+        case "checker off" if _is_waited_for(state):
+            return (
+                f"safekit checker off {on_module}; or, to serve from {peer}: safekit prim "
+                f"{on_module} there, which gives up what this node wrote last"
+            )
         case "cluster":
             return "safekit cluster config FILE, the same on both nodes"
         case "":
@@ -166,5 +178,16 @@ def _remedy_for_old_data(state: ModuleState) -> str:
 
 def _heard_started(state: ModuleState) -> bool:
     """The other node is heard, and was started too: starting it does not help."""
+def _is_waited_for(state: ModuleState) -> bool:
+    """The other node is started as well, and would follow: the data of this one come first."""
+    peer, params = state.peer, state.params
+    if peer is None or not params.has_rfs or not _heard_started(state):
+        return False
+    if peer.state is not State.WAIT or peer.held:
+        return False
+    found = reunion.reunion(state.record, state.lost_volatile, peer, params.defaultprim)
+    return found.source is True
+
+
     peer_lost = state.now >= links.lost_at(state.links, state.replica_heard_at)
     return not peer_lost and state.peer is not None and state.peer.state is not State.STOP

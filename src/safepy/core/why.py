@@ -15,7 +15,7 @@ _LEADING = (State.ALONE, State.PRIM, State.UP)
 class Why:
     """`story`: what was decided last, oldest first, with Unix seconds. `waits_for` and `ends_when`
     are empty where nothing is amiss; `command` is what to type, on which node, and `costs` what
-    it would lose."""
+    it would lose. `notes`: sentences about what is wrong around the module."""
 
     state: str
     since: float
@@ -25,6 +25,7 @@ class Why:
     ends_when: str
     command: str
     costs: str
+    notes: tuple[str, ...] = ()
 
 
 def why(found: Snapshot, wall_now: float) -> Why:
@@ -40,6 +41,7 @@ def why(found: Snapshot, wall_now: float) -> Why:
         ends_when=ends_when,
         command=command,
         costs=cost(found, action, wall_now),
+        notes=found.notes,
     )
 
 
@@ -47,10 +49,13 @@ def _amiss(found: Snapshot) -> tuple[str, str, str]:
     """What it waits for, what would end that, and the command."""
     on_module = f"-m {found.module}"
     if found.waiting_for:
-        ends_when = f"ends when there is {found.waiting_for}"
+        ends_when = "ends when that is settled"
         if found.maintenance_until and found.state not in _LEADING:
             ends_when += "; not by itself before the maintenance is over"
         return found.waiting_for, ends_when, found.remedy
+    left = found.state in (State.STOP, State.PRIM) and found.peer_state == State.SECOND
+    if left and found.peer_maintenance_until:
+        return _without_a_deputy(found, on_module)
     if found.state is State.STOP:
         return "a start", "ends with a start", f"safekit start {on_module}"
     if found.state is State.ALONE and found.status is Status.READY:
@@ -58,6 +63,18 @@ def _amiss(found: Snapshot) -> tuple[str, str, str]:
     if found.status is Status.TRANSIENT:
         return _under_way(found)
     return "", "", ""
+
+
+def _without_a_deputy(found: Snapshot, on_module: str) -> tuple[str, str, str]:
+    """The secondary is in maintenance: of the primary, and of one that was stopped meanwhile."""
+    peer = found.peer
+    so = "it does not take over" if found.state in _LEADING else "nobody serves"
+    return (
+        f"the end of the maintenance of {peer}: until then {so}",
+        "ends by itself",
+        f"safekit maintenance off {on_module} on {peer}"
+        + ("" if found.state in _LEADING else "; then it takes over"),
+    )
 
 
 def _alone(found: Snapshot, on_module: str) -> tuple[str, str, str]:

@@ -158,17 +158,18 @@ class Checking:
         self._settle()
 
     def notes(self) -> tuple[str, ...]:
-        """What somebody who looks at the module should know: what is dead, what is in conflict."""
+        """What somebody who looks at the module should know: what is down and why, as far as a
+        checker said so; what is dead, what is in conflict."""
         return tuple(
-            note for each in self._watched for note in (each.conflict, each.trouble) if note
+            note
+            for each in self._watched
+            for note in (
+                each.reason and f"{each.check.resource} is down: {each.reason}",
+                each.conflict,
+                each.trouble,
+            )
+            if note
         )
-
-    def reason(self, resource: str) -> str:
-        """Why this resource is down, as far as a checker said so."""
-        for each in self._watched:
-            if each.check.resource == resource and each.value == "down":
-                return each.reason
-        return ""
 
     async def run(self) -> None:
         """Keep the checkers until cancelled; then none of them runs, and no program of theirs."""

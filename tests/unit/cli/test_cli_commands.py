@@ -214,6 +214,17 @@ def test_state_tells_how_much_is_compared_and_why(run: Any, daemon: FakeManager)
     assert (shown["mode"], shown["reason"]) == ("walk", "n2 crashed as primary")
 
 
+def test_state_and_why_show_what_a_checker_found(run: Any, daemon: FakeManager) -> None:
+    from dataclasses import replace
+
+    note = "ping.router is down: no answer in time"
+    daemon.states["demo"] = [replace(WAITING, notes=(note,))]
+    for command in ("state", "why"):
+        (line,) = (line for line in run(command, "-m", "demo").stdout.splitlines() if note in line)
+        assert line.split()[0] == "note"
+    assert json.loads(run("why", "-m", "demo", "-o", "json").stdout)["notes"] == [note]
+
+
 def test_state_v_adds_lanes_record_and_dated_resources(run: Any, daemon: FakeManager) -> None:
     lines = run("state", "-m", "demo", "-v").stdout.splitlines()
     assert "    default  up" in lines and "    private  down" in lines

@@ -19,6 +19,8 @@ COSTLY = {
     "prim": ["prim"],
     "primforce": ["primforce"],
     "second": ["second"],
+    "stop": ["stop"],
+    "stopstart": ["stopstart"],
     "forcestop": ["forcestop"],
     "deconfig": ["deconfig"],
     "uninstall": ["module", "uninstall"],
@@ -51,6 +53,12 @@ def test_where_nothing_would_be_lost_nobody_is_asked(
 ) -> None:
     assert run(*words, "-m", "demo").exit_code == 0
     assert daemon.asked[0] == ("cost", "demo", action) and len(done_things(daemon)) == 1
+
+
+def test_a_script_or_a_detector_that_stops_is_not_asked(run: Any, daemon: FakeManager) -> None:
+    daemon.costs["stop"] = COST
+    assert run("stop", "-i", "start_prim", "-m", "demo").exit_code == 0
+    assert [asked[0] for asked in daemon.asked] == ["action"]
 
 
 def test_clean_asks_for_what_it_kills(run: Any, daemon: FakeManager) -> None:

@@ -117,10 +117,11 @@ async def test_the_first_result_and_each_change_are_reported(stage: Stage) -> No
             made.enable("prim", True)
             made.enable("prim", True)
             await until(lambda: len(stage.reports) == 1)
-            assert made.reason("tcp.sql") == f"127.0.0.1 port {port}: Connection refused"
+            why = f"127.0.0.1 port {port}: Connection refused"
+            assert made.notes() == (f"tcp.sql is down: {why}",)
             server.listen()
             await until(lambda: len(stage.reports) == 2)
-            assert made.reason("tcp.sql") == ""
+            assert not made.notes()
             await asyncio.sleep(0.1)
             made.enable("prim", False)
             made.enable("prim", True)
