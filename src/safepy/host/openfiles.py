@@ -5,6 +5,9 @@ not be replicated. Everything is read from /proc, without touching the files: a 
 a mount whose server hangs could wait for ever. A file is ours if the mount it was opened through
 shows the directory, in whatever mount namespace and under whatever name (bind mounts, containers):
 that is compared as (device, path within the file system), by the namespace's own mountinfo.
+What a program can write under another name (a hard link elsewhere, a name that is gone) is looked
+for by inode number, in the whole directory: few programs hold such a file. What the kernel itself
+holds (loop devices, swap) is not looked for.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from safepy.host.mounts import Mount, parse_mountinfo
 
@@ -26,7 +29,7 @@ _DELETED = " (deleted)"
 @dataclass(frozen=True, slots=True)
 class OpenFile:
     """`path` is below the directory as it was named. `writes`: changes can go through it. `how` is
-    "open", "mapped" or "working directory"."""
+    "open", "mapped", "working directory", "root directory" or "running"."""
 
     pid: int
     program: str
@@ -38,6 +41,10 @@ class OpenFile:
         match self.how, self.writes:
             case "working directory", _:
                 what = f"works in {self.path}"
+            case "root directory", _:
+                what = f"has {self.path} as its root directory"
+            case "running", _:
+                what = f"runs {self.path}"
             case "mapped", _:
                 what = f"has {self.path} mapped for writing"
             case _, True:
@@ -66,23 +73,49 @@ def find(
     """
     own = _table("self")
     places = [(shown, *_place(own, os.path.realpath(door))) for shown, door in directories]
-    spaces = {_namespace("self"): _Space(own, places)}
-    found: list[OpenFile] = []
     ignored = {os.getpid(), *ignored_pids}
-    for name in os.listdir("/proc"):
-        if not name.isdigit() or int(name) in ignored:
-            continue
+    pids = [name for name in os.listdir("/proc") if name.isdigit() and int(name) not in ignored]
+    spaces = _spaces(pids, places, own)
+    found: list[OpenFile] = []
+    hidden: _Hidden = {}
+    for name in pids:
         # It ended meanwhile, or is one that nobody may look into: it holds nothing of ours.
         with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-            namespace = _namespace(name)
-            space = spaces.get(namespace)
-            if space is None:
-                space = spaces[namespace] = _Space(_table(name), places)
-            if space.sees_any:
-                found += _of_process(name, space)
+            space = spaces.get(_namespace(name))
+            if space is not None and space.sees_device:
+                found += _of_process(name, space, hidden)
         if len(found) >= FOUND_MAX:
             break
+    found += _under_other_names(directories, hidden)
     return sorted(set(found), key=lambda each: (not each.writes, each.pid, each.path))
+
+
+#: Who can write a file whose name does not tell where it lies: by (device, inode number).
+_Hidden = dict[tuple[int, int], list[OpenFile]]
+
+
+def _spaces(
+    pids: Sequence[str], places: list[tuple[str, str, str]], own: list[Mount]
+) -> dict[str, _Space]:
+    """The mount namespaces of these processes. A process that has changed its root directory sees
+    only the mounts below that: one that has not tells more."""
+    whole = {_namespace("self")}
+    spaces = dict.fromkeys(whole, _Space(own, places))
+    for name in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            namespace = _namespace(name)
+            if namespace in whole:
+                continue
+            root = os.readlink(f"/proc/{name}/root")
+            if root == "/":
+                whole.add(namespace)
+            elif namespace in spaces:
+                continue
+            table = [
+                replace(mount, point=_join(root, mount.point.rstrip("/"))) for mount in _table(name)
+            ]
+            spaces[namespace] = _Space(table, places)
+    return spaces
 
 
 class _Space:
@@ -102,8 +135,8 @@ class _Space:
         self._prefixes = tuple({view.prefix for view in views})
 
     @property
-    def sees_any(self) -> bool:
-        return bool(self._prefixes)
+    def sees_device(self) -> bool:
+        return not self._wanted.isdisjoint(self._devices.values())
 
     def locate(self, path: str) -> str | None:
         """The path below the directory as it was named, if `path` may be there."""
@@ -123,45 +156,60 @@ class _Space:
         return device in self._wanted
 
 
-def _of_process(pid: str, space: _Space) -> Iterator[OpenFile]:
+def _of_process(pid: str, space: _Space, hidden: _Hidden) -> Iterator[OpenFile]:
+    """What is there by its name; what may be there under another one goes to `hidden`."""
     program = ""
-    for path, writes, how in (
+    for path, writes, how, link in (
         *_descriptors(pid, space),
-        *_working_directory(pid, space),
+        *_places(pid, space),
         *_mappings(pid, space),
     ):
         program = program or _program(pid)
-        yield OpenFile(int(pid), program, path, writes, how)
+        place = space.locate(path)
+        if place is not None:
+            yield OpenFile(int(pid), program, place, writes, how)
+        elif writes:
+            status = os.stat(link)
+            if status.st_nlink > (0 if path.endswith(_DELETED) else 1):
+                holders = hidden.setdefault((status.st_dev, status.st_ino), [])
+                holders.append(OpenFile(int(pid), program, "", True, how))
 
 
-def _descriptors(pid: str, space: _Space) -> Iterator[tuple[str, bool, str]]:
+#: (path in its namespace, whether it can write, how, a link of /proc that leads to it) of what
+#: lies on a file system of ours; what only reads is left out if its name lies elsewhere.
+_Holding = tuple[str, bool, str, str]
+
+
+def _descriptors(pid: str, space: _Space) -> Iterator[_Holding]:
     for number in os.listdir(f"/proc/{pid}/fd"):
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-            path = space.locate(_target(f"/proc/{pid}/fd/{number}"))
-            if path is None:
+            link = f"/proc/{pid}/fd/{number}"
+            path = _target(link)
+            if not path.startswith("/"):
                 continue
             flags, mount = _fdinfo(f"/proc/{pid}/fdinfo/{number}")
             if space.is_real(mount):
                 writes = flags & os.O_ACCMODE != os.O_RDONLY and not flags & os.O_PATH
-                yield path, writes, "open"
+                yield path, writes, "open", link
 
 
-def _working_directory(pid: str, space: _Space) -> Iterator[tuple[str, bool, str]]:
-    link = f"/proc/{pid}/cwd"
-    path = space.locate(_target(link))
-    if path is None:
-        return
-    # Such a descriptor asks nothing of the file system.
-    descriptor = os.open(link, os.O_PATH | os.O_CLOEXEC)
-    try:
-        _, mount = _fdinfo(f"/proc/self/fdinfo/{descriptor}")
-    finally:
-        os.close(descriptor)
-    if space.is_real(mount):
-        yield path, False, "working directory"
+def _places(pid: str, space: _Space) -> Iterator[_Holding]:
+    for name, how in (("cwd", "working directory"), ("root", "root directory"), ("exe", "running")):
+        link = f"/proc/{pid}/{name}"
+        path = _target(link)
+        if space.locate(path) is None:
+            continue
+        # Such a descriptor asks nothing of the file system.
+        descriptor = os.open(link, os.O_PATH | os.O_CLOEXEC)
+        try:
+            _, mount = _fdinfo(f"/proc/self/fdinfo/{descriptor}")
+        finally:
+            os.close(descriptor)
+        if space.is_real(mount):
+            yield path, False, how, link
 
 
-def _mappings(pid: str, space: _Space) -> Iterator[tuple[str, bool, str]]:
+def _mappings(pid: str, space: _Space) -> Iterator[_Holding]:
     """Shared writable mappings: they outlive the descriptor."""
     with open(f"/proc/{pid}/maps", "rb") as file:
         text = file.read()
@@ -171,10 +219,31 @@ def _mappings(pid: str, space: _Space) -> Iterator[tuple[str, bool, str]]:
         fields = line.split(maxsplit=5)
         if len(fields) < 6 or fields[1][1:2] != b"w" or fields[1][3:4] != b"s":
             continue
-        path = space.locate(os.fsdecode(fields[5]))
         major, _, minor = fields[3].decode("ascii").partition(":")
-        if path is not None and space.is_device(f"{int(major, 16)}:{int(minor, 16)}"):
-            yield path, True, "mapped"
+        if space.is_device(f"{int(major, 16)}:{int(minor, 16)}"):
+            link = f"/proc/{pid}/map_files/{fields[0].decode('ascii')}"
+            yield os.fsdecode(fields[5]), True, "mapped", link
+
+
+def _under_other_names(
+    directories: Sequence[tuple[str, str]], hidden: _Hidden
+) -> Iterator[OpenFile]:
+    """Those of `hidden` that have a name in one of the directories after all."""
+    for shown, door in directories if hidden else ():
+        device = os.stat(door).st_dev
+        numbers = {number for holder, number in hidden if holder == device}
+        pending = [door] if numbers else []
+        while numbers and pending:
+            folder = pending.pop()
+            with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(entry.path)
+                    elif entry.inode() in numbers:
+                        numbers.discard(entry.inode())
+                        path = shown + entry.path[len(door) :]
+                        for holder in hidden[device, entry.inode()]:
+                            yield replace(holder, path=path)
 
 
 def _target(link: str) -> str:

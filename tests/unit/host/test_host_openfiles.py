@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -85,7 +87,52 @@ def test_a_working_directory_is_told(place: Path) -> None:
     assert not one.writes
 
 
+def test_a_program_that_runs_from_there_is_told(place: Path) -> None:
+    shutil.copy(shutil.which("sleep") or "", place / "sub" / "napper")
+    with subprocess.Popen([place / "sub" / "napper", "600"]) as process:
+        try:
+            (one,) = found_in(place)
+        finally:
+            process.kill()
+    assert (one.pid, one.writes) == (process.pid, False)
+    assert one.describe() == f"napper (pid {process.pid}) runs /shown/sub/napper"
+
+
+@pytest.mark.skipif(not ROOT, reason="chroot needs root")
+def test_a_root_directory_is_told(place: Path) -> None:
+    """What it opens later goes past a mount that hides its root."""
+    with holding("os.chroot(sys.argv[1])", str(place / "sub")) as pid:
+        (one,) = found_in(place)
+    assert one.describe().endswith(f"(pid {pid}) has /shown/sub as its root directory")
+    assert not one.writes
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_writer_by_another_name_of_the_file_is_found(place: Path, mapped: bool) -> None:
+    """A hard link beside the directory, and a name that is gone, lead to the same file."""
+    os.link(place / "sub" / "file", place.parent / "beside")
+    os.link(place / "sub" / "file", place / "gone")
+    gone = WRITER + "\nos.unlink(sys.argv[1])"
+    with (
+        holding(MAPPED if mapped else WRITER, str(place.parent / "beside")) as beside,
+        holding(gone, str(place / "gone")) as former,
+        holding(READER, str(place.parent / "beside")),
+    ):
+        found = found_in(place)
+    assert {(one.pid, one.path, one.writes) for one in found} == {
+        (pid, "/shown/sub/file", True) for pid in (beside, former)
+    }
+
+
+def test_a_name_that_looks_like_one_that_is_gone(place: Path) -> None:
+    (place / "file (deleted)").write_bytes(b"")
+    with holding(WRITER, str(place / "file (deleted)")) as pid:
+        assert [(one.pid, one.path) for one in found_in(place)] == [(pid, "/shown/file (deleted)")]
+
+
 def test_what_lies_beside_is_not_meant(place: Path) -> None:
+    """Not even if it has several names."""
+    os.link(place.parent / "database", place.parent / "database2")
     with holding(WRITER, str(place.parent / "database")):
         assert found_in(place) == []
 
@@ -140,6 +187,32 @@ def test_a_process_of_a_container_that_sees_it_under_another_name(
         WRITER, str(inside / "file"), prefix=("unshare", "--mount", "sh", "-c", script, "sh")
     ) as pid:
         assert [(one.pid, one.path) for one in found_in(place)] == [(pid, "/shown/sub/file")]
+
+
+@pytest.mark.kernel
+@pytest.mark.skipif(not ROOT, reason="mounts need root")
+def test_of_a_container_whose_first_process_sees_little(place: Path, tmp_path: Path) -> None:
+    """One that has changed its root knows only the mounts below that."""
+    jail = tmp_path / "jail"
+    jail.mkdir()
+    code = """
+told, tells = os.pipe()
+child = os.fork()
+if child == 0:
+    f = open(sys.argv[1], 'r+b')
+    os.write(tells, b'.')
+    time.sleep(600)
+os.read(told, 1)
+os.chroot(sys.argv[2])
+print(child)
+"""
+    file = str(place / "sub" / "file")
+    with holding(code, file, str(jail), prefix=("unshare", "--mount")) as child:
+        try:
+            pids = {one.pid for one in found_in(place)}
+        finally:
+            os.kill(child, signal.SIGKILL)
+    assert pids == {child}
 
 
 @pytest.mark.kernel
