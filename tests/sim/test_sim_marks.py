@@ -8,17 +8,18 @@ must notice; and, where that check looks at the rule itself, without both, when 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from checks import Broken
 from cluster import NAMES, TIMEOUT_S, Cluster
-from disk import Key, extents
+from disk import Key, extents, key_of
 from markchecks import MarkChecks
 from marking import Marking
 from twin import Worker, Write
 
-from safepy.core import syncmode
-from safepy.model import State
+from safepy.core import records, syncmode
+from safepy.model import Active, State
 
 Patch = pytest.MonkeyPatch
 DIFFERS = "did not look at"
@@ -378,3 +379,37 @@ def finds_together_writing(cluster: Cluster) -> None:
     assert cluster.until(lambda: cluster.pair_ready() and cluster.quiet, 90), cluster.tail()
     cluster.run(1.0)
     cluster.checks.at_rest()
+
+
+def name_of_a_primary_that_gave_way() -> None:
+    """A name is made on the primary and reaches nobody (an extent would be in its log); another
+    node leads when the primary is stopped, so its end is no clean one, and then it follows."""
+    cluster = quiet_pair(21)
+    first = cluster.nodes["n1"]
+    cluster.network.stream_notice_s = (0.5, 0.5)
+    cluster.network.cut_lanes(*NAMES)
+    cluster.cut_stream()
+    put(cluster, "n1", number=NUMBER + 1)
+    cluster.run(0.6)
+    assert key_of(NUMBER + 1)[0] == "name" and NUMBER + 1 in first.disk.tree
+    first.freeze()
+    cluster.network.heal()
+    assert cluster.until(lambda: cluster.is_shown("n2", State.ALONE), 30), cluster.tail()
+    first.awake()
+    cluster.act("n1", "stop")
+    assert cluster.until(lambda: first.shown is State.STOP, 30), cluster.tail()
+    assert first.disk.record.active is Active.NONE
+    cluster.act("n1", "start")
+    finds_together(cluster)
+
+
+def test_a_primary_that_gave_way_and_stops_has_ended_without_a_clean_stop(
+    monkeypatch: Patch,
+) -> None:
+    name_of_a_primary_that_gave_way()
+    gave_way = records.gave_way
+    monkeypatch.setattr(
+        records, "gave_way", lambda record: replace(gave_way(record), crashed_primary=False)
+    )
+    with pytest.raises(Broken, match=DIFFERS):
+        name_of_a_primary_that_gave_way()

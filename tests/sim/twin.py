@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from node import Node
 
 NOTICE_NO_PROGRESS_S = 6.0
+#: A longer time between two looks is a sleep of this node.
+SLEPT_S = 3.0
 REDIAL_S = 0.4
 APPLY_S = (0.0, 0.05)
 
@@ -86,6 +88,9 @@ class Worker:
     applying: bool = False
     unfit: bool = False
     stream: Stream | None = None
+    #: When the age of the oldest write was looked at last, and since when without a gap.
+    looked_at: float = 0.0
+    looking_since: float = 0.0
 
     def __post_init__(self) -> None:
         self.marking = Marking(self)
@@ -499,8 +504,12 @@ class Worker:
     def _watch(self, stream: Stream) -> None:
         if not self.alive or self.stream is not stream or stream.broken:
             return
+        now = self.node.clock.now
+        if now - self.looked_at > SLEPT_S:
+            self.looking_since = now
+        self.looked_at = now
         late = [w for w in self.pending if not w.remote_done]
-        if late and self.node.clock.now - late[0].sent_at > NOTICE_NO_PROGRESS_S:
+        if late and now - max(late[0].sent_at, self.looking_since) > NOTICE_NO_PROGRESS_S:
             self.node.cluster.break_stream(stream)
             return
         self.node.later(1.0, lambda: self._watch(stream))

@@ -258,6 +258,17 @@ def stopped(record: Record, role: str) -> Record:
     return replace(record, active=Active.NONE, last_role=role)
 
 
+def gave_way(record: Record) -> Record:
+    """The end of activity of a node that does not serve. Of a primary that stopped serving before,
+    because another one leads or nobody permits it, that was no clean end: what it did last, names
+    included, may be in its tree and nowhere else."""
+    primary = record.active is Active.PRIMARY
+    return replace(
+        stopped(record, "P" if primary else "S"),
+        crashed_primary=record.crashed_primary or primary,
+    )
+
+
 def modified(record: Record) -> Record:
     """The application is about to change something while this node is alone (I4)."""
     return replace(record, modified=True)

@@ -134,8 +134,7 @@ def stopped_record(t: Turn) -> Record | None:
     if s.handing_over:
         return records.stopped(_outdated(t, s.wanted), "S")
     if not s.serving:
-        role = "P" if s.wanted.active is Active.PRIMARY else "S"
-        return records.stopped(s.wanted, role)
+        return records.gave_way(s.wanted)
     if s.params.has_rfs and not s.quiesced:
         return None
     if s.link is not Link.PAIRED or not _secondary_stays(t):

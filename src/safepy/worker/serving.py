@@ -30,6 +30,9 @@ from safepy.worker.knowledge import new_session
 
 #: How often the age of the oldest unanswered operation is looked at.
 WATCH_INTERVAL_S = 1.0
+#: A longer time between two looks is a sleep of this node: what the peer answered meanwhile has not
+#: been read yet (F38).
+SLEPT_S = 3.0
 
 
 class Serving:
@@ -82,6 +85,8 @@ class Serving:
         )
         self.follower = Follower(self._lead)
         self._closed = False
+        #: When was looked last, and since when without a gap: who slept cannot call the peer late.
+        self._looked_s = self._looking_since_s = self._loop.now_s
         self._loop.call_later(WATCH_INTERVAL_S, self._watch)
 
     @property
@@ -197,7 +202,11 @@ class Serving:
         for filesystem in self._filesystems:
             filesystem.end_killed()
         limit_s, now_s = self._setup.locktimeout_s, self._loop.now_s
-        late = self.primary.oldest_unanswered_s(now_s) > limit_s
+        if now_s - self._looked_s > SLEPT_S:
+            self._looking_since_s = now_s
+        self._looked_s = now_s
+        waited_s = min(self.primary.oldest_unanswered_s(now_s), now_s - self._looking_since_s)
+        late = waited_s > limit_s
         if self.follower.joined and (late or self._checkpoints.overdue(now_s, limit_s)):
             self.follower.give_up(f"no acknowledgement for {limit_s:.0f} s (locktimeout)")
         self._loop.call_later(WATCH_INTERVAL_S, self._watch)
