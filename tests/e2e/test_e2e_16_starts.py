@@ -18,6 +18,7 @@ def test_outdated_first_failover_off_preferred_and_half_synchronised(lab: Lab) -
     pair.start()
     _outdated_first(pair)
     _failover_off(pair)
+    _stop_that_leaves_nobody(pair)
     pair("n1", "stop")
     pair("n2", "stop")
     _preferred(lab)
@@ -59,6 +60,20 @@ def _failover_off(pair: Pair) -> None:
         pair(node, "failover", "on")
     pair.wait_work()
     pair.assert_whole("n1", ["n1"])
+
+
+def _stop_that_leaves_nobody(pair: Pair) -> None:
+    """The secondary is in maintenance: a script that stops the primary is told, and refused."""
+    n1 = pair.lab["n1"]
+    pair("n2", "maintenance", "on", "--for", "1h")
+    n1.wait_until("n1 knows", lambda: "maintenance of n2" in pair("n1", "why"), 10)
+    refused = n1.run("safekit", "stop", "-m", pair.module, check=False)
+    assert refused.returncode == 3, refused
+    assert "the application is down until that ends" in refused.stderr
+    assert "safekit stop -m app --yes" in refused.stderr
+    assert "n2 does not take over" in pair("n1", "plan", "stop")
+    assert pair.state("n1") == "PRIM Ready"
+    pair("n2", "maintenance", "off")
 
 
 def _preferred(lab: Lab) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from safepy.model import Disk, PeerView, Record, State
+from safepy.model import Active, Disk, PeerView, Record, State
 
 from .records import put_back
 from .reunion import (
@@ -104,6 +104,7 @@ class Situation:
     light: bool = False
     held: str = ""
     held_known: bool = True
+    failover: bool = True
 
 
 def decide(s: Situation) -> Decision:
@@ -166,9 +167,12 @@ def _forced_prim(s: Situation) -> Decision:
 
 
 def _without_data(s: Situation) -> Decision:
-    """A module without replicated directories: nobody's data can be older."""
+    """A module without replicated directories: nobody's data can be older. With failover off the
+    application comes back where it was (reference 7.2)."""
     peer = s.peer
     if peer is None:
+        if s.absent and _stays_there(s):
+            return Decision(Verdict.WAIT, "failover-off", FAILOVER_OFF, True, LEAD_THERE)
         if s.absent:
             return Decision(Verdict.LEAD, "E6", "the other node is absent")
         return Decision(Verdict.WAIT, "", "listening for the other node")
@@ -178,6 +182,8 @@ def _without_data(s: Situation) -> Decision:
         return _second_without_primary(s)
     if peer.state is State.SECOND:
         return _will_take_over(peer)
+    if peer.state is State.STOP and _stays_there(s):
+        return Decision(Verdict.WAIT, "failover-off", FAILOVER_OFF, True, LEAD_THERE)
     if peer.state is State.STOP:
         return Decision(Verdict.LEAD, "E1", "the other node is stopped")
     if not peer.ready_to_follow:
@@ -199,6 +205,14 @@ def _without_data(s: Situation) -> Decision:
             Verdict.LEAD, "D5", "a failover rule holds the other node, which comes first"
         )
     return Decision(Verdict.WAIT, "D5", "both nodes start, the other one comes first")
+
+
+def _stays_there(s: Situation) -> bool:
+    """This node followed last, and is not to lead by itself."""
+    was_second = s.record.active is Active.SECONDARY or (
+        s.record.active is Active.NONE and s.record.last_role == "S"
+    )
+    return not s.failover and was_second
 
 
 def _will_take_over(peer: PeerView) -> Decision:
@@ -364,7 +378,7 @@ def _meet(s: Situation, peer: PeerView) -> Decision:
         return Decision(Verdict.YIELD, row, meeting.sentence)
     if stopped:
         return _wait_for_remote(s, row)
-    return Decision(Verdict.WAIT, row, "waiting until the other node serves")
     if peer.held not in ("", UNTESTED):
         sentence = HELD_THERE.format(rule=peer.held)
         return Decision(Verdict.WAIT, row, sentence, blocked=True, remedy=RELEASE_THERE)
+    return Decision(Verdict.WAIT, row, "waiting until the other node serves")

@@ -126,6 +126,10 @@ def _remedy(state: ModuleState) -> str:
     match state.remedy:
         case "prim":
             return f"safekit prim {on_module}, on the node whose data shall stay"
+        case election.LEAD_THERE:
+            return (
+                f"safekit start {on_module} on {peer}; or, to lead here: safekit prim {on_module}"
+            )
         case "restart":
             return f"safekit stopstart {on_module}"
         case "stopstart there":
@@ -137,8 +141,6 @@ def _remedy(state: ModuleState) -> str:
             )
         case election.MAINTENANCE_OFF_THERE:
             return f"safekit maintenance {on_module} off on {peer}; then it takes over"
-        case "maintenance off":
-            return f"safekit maintenance {on_module} off; then this node takes over"
         case election.RELEASE_THERE:
             return (
                 f"safekit why {on_module} on {peer}, which tells what to mend; or, to serve from "
@@ -149,6 +151,8 @@ def _remedy(state: ModuleState) -> str:
                 f"safekit checker off {on_module}; or, to serve from {peer}: safekit prim "
                 f"{on_module} there, which gives up what this node wrote last"
             )
+        case "maintenance off":
+            return f"safekit maintenance {on_module} off; then this node takes over"
         case "cluster":
             return "safekit cluster config FILE, the same on both nodes"
         case "":
@@ -176,8 +180,6 @@ def _remedy_for_old_data(state: ModuleState) -> str:
     )
 
 
-def _heard_started(state: ModuleState) -> bool:
-    """The other node is heard, and was started too: starting it does not help."""
 def _is_waited_for(state: ModuleState) -> bool:
     """The other node is started as well, and would follow: the data of this one come first."""
     peer, params = state.peer, state.params
@@ -189,5 +191,7 @@ def _is_waited_for(state: ModuleState) -> bool:
     return found.source is True
 
 
+def _heard_started(state: ModuleState) -> bool:
+    """The other node is heard, and was started too: starting it does not help."""
     peer_lost = state.now >= links.lost_at(state.links, state.replica_heard_at)
     return not peer_lost and state.peer is not None and state.peer.state is not State.STOP
