@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from safepy.admin.limits import limit_s
+from safepy.admin.limits import limit_s, looks
 from safepy.errors import DaemonAbsent, RequestRefused, SafekitError
 from safepy.wire.admin import MAX_REPLY_BYTES, Request, decode_reply, encode_request
 
@@ -18,6 +18,9 @@ from safepy.wire.admin import MAX_REPLY_BYTES, Request, decode_reply, encode_req
 WAIT_S = 10.0
 _RETRY_S = 0.1
 _CHUNK_BYTES = 64 * 1024
+#: What to do when no answer comes.
+_HINT_LOOK = "systemctl status safeadmin shows whether it hangs; systemd restarts it then"
+_HINT_CHANGE = "the command may still be under way: see safekit state, safekit cmdlog"
 
 
 class Client:
@@ -50,7 +53,8 @@ class Client:
         line = encode_request(Request(verb, module, args, argv=self._argv, origin=_origin()))
         with self._connect() as connection:
             wait_s = limit_s(verb) if self._answer_s is None else self._answer_s
-            reply = decode_reply(_exchange(connection, line, wait_s))
+            hint = _HINT_LOOK if looks(verb) else _HINT_CHANGE
+            reply = decode_reply(_exchange(connection, line, wait_s, hint))
         if not reply.ok:
             failure = SafekitError(reply.error, reply.hint)
             failure.exit_code = reply.exit_code or 1
@@ -127,8 +131,8 @@ def _typed(verb: str, data: object) -> Any:
         ) from None
 
 
-def _exchange(connection: socket.socket, line: bytes, limit_s: float) -> bytes:
-    """Send the line and return the reply's, within `limit_s`."""
+def _exchange(connection: socket.socket, line: bytes, limit_s: float, hint: str) -> bytes:
+    """Send the line and return the reply's, within `limit_s`; `hint` is for who gets none."""
     deadline = time.monotonic() + limit_s
     received = bytearray()
     try:
@@ -144,10 +148,7 @@ def _exchange(connection: socket.socket, line: bytes, limit_s: float) -> bytes:
             if len(received) > MAX_REPLY_BYTES:
                 raise RequestRefused("safeadmin gave an answer without end")
     except TimeoutError:
-        raise DaemonAbsent(
-            f"safeadmin did not answer within {limit_s:g} seconds",
-            "the command may still be under way: see safekit state",
-        ) from None
+        raise DaemonAbsent(f"safeadmin did not answer within {limit_s:g} seconds", hint) from None
     except (ConnectionResetError, BrokenPipeError):
         raise DaemonAbsent(
             "safeadmin ended before it answered",

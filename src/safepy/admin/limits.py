@@ -23,6 +23,7 @@ LOOKS = frozenset(
         "cost",
         "why",
         "plan",
+        "errd.list",
         "ports",
         "confinfo",
         "boot.status",
@@ -44,8 +45,18 @@ LONG = frozenset(
     }
 )
 
+#: Is answered when something changes, at the latest after the 20 s that a client asks for.
+NEXT_STATE_S = 20.0 + LOOK_S
+
+
+def looks(verb: str) -> bool:
+    """Whether it changes nothing, so that nothing can still be under way."""
+    return verb == "state.next" or verb in LOOKS - {"resource.set", "print"}
+
 
 def limit_s(verb: str) -> float:
+    if verb == "state.next":
+        return NEXT_STATE_S
     if verb in LOOKS:
         return LOOK_S
     return LONG_S if verb in LONG else SHORT_S

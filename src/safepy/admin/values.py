@@ -29,7 +29,7 @@ ACTIONS = (
 
 
 #: What `safekit plan` can imagine.
-PLANNED = ("start", "stop", "stopstart", "restart", "swap", "prim", "second")
+PLANNED = ("start", "stop", "stopstart", "restart", "swap", "prim", "primforce", "second")
 
 JsonObject = dict[str, Any]
 
@@ -288,6 +288,8 @@ class ResourceValue(Arguments, frozen=True):
 
     def __post_init__(self) -> None:
         check_label(self.name, "resource")
+        if not all(self.name.partition(".")):
+            raise ValueError(f"a resource is called CLASS.ID, not {self.name}")
         if len(self.value) > 1024 or not self.value.isprintable():
             raise ValueError("a resource's value is one printable line of at most 1024 characters")
 

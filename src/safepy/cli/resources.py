@@ -6,6 +6,7 @@ import click
 
 from safepy.cli.context import Command, app, identity_option
 from safepy.cli.output import iso, moment, output_option, structured, table
+from safepy.errors import RequestRefused
 
 _HISTORY_LINES = 100
 
@@ -84,7 +85,13 @@ def resource(resource: str, count: int, form: str) -> None:
 def _print_history(name: str, count: int, form: str) -> None:
     from safepy.storage import resources
 
-    found = resources.history(str(app().files.resource_db), name, count)[::-1]
+    path = str(app().files.resource_db)
+    found = resources.history(path, name, count)[::-1]
+    if not found and all(each.name != name for each in resources.read(path)):
+        raise RequestRefused(
+            f"module {app().module} has no resource {name}",
+            f"safekit resource -m {app().module} shows them",
+        )
     if form != "text":
         rows = [{"value": each.value, "who": each.who, "date": iso(each.time_s)} for each in found]
         structured({"name": name, "history": rows}, form)

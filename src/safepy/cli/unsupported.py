@@ -15,10 +15,8 @@ _WEB = "the web service follows; only the health probe is there, and it is alway
 
 #: Command, option or form of a command -> why it is refused.
 REASONS: dict[str, str] = {
-    "dump": "support files follow",
     "notification": "the e-mail agent follows",
     "safeagent": _SNMP,
-    "snapshot": "support files follow",
     "uninstall": "remove the product with scripts/install --uninstall",
     "webserver": _WEB,
     "webservercfg": _WEB,

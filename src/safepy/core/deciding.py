@@ -106,7 +106,8 @@ def _follow(t: Turn, decision: Decision) -> bool:
         return False
     if s.params.has_rfs and view.record.epoch < s.wanted.promised:
         return False  # It will raise its number when it hears ours.
-    t.announce(Level.INFO, f"Follows ({decision.row}): {decision.sentence}")
+    row = f" ({decision.row})" if decision.row else ""
+    t.announce(Level.INFO, f"Follows{row}: {decision.sentence}")
     s.wish = "start"
     _wake(t)
     following.begin(t, decision.keep_aside)

@@ -27,7 +27,9 @@ from safepy.daemon.module import Module
 from safepy.daemon.node import Node, active_config
 from safepy.daemon.plan import heart_port, rfs_port
 from safepy.daemon.reconfiguring import Reconfiguring
+from safepy.daemon.refusals import require_possible
 from safepy.daemon.repairing import Repairing
+from safepy.daemon.reporting import SYNC_DUE, refuse_own
 from safepy.errors import RequestRefused
 from safepy.model import Level, Snapshot, State, SyncPolicy
 from safepy.storage.modulelog import CommandLog, ModuleLog
@@ -35,21 +37,6 @@ from safepy.storage.record import show
 
 JsonObject = dict[str, Any]
 
-#: In which states an action can mean anything; it is refused at once elsewhere.
-_STARTED = frozenset(State) - {State.STOP}
-_ALLOWED = {
-    "start": frozenset({State.STOP}),
-    "prim": frozenset({State.STOP, State.WAIT}),
-    "primforce": frozenset({State.STOP, State.WAIT}),
-    "second": frozenset({State.STOP, State.WAIT}),
-    "secondforce": frozenset({State.STOP, State.WAIT}),
-    "stop": frozenset(State),
-    "restart": frozenset({State.ALONE, State.PRIM, State.SECOND, State.UP}),
-    "stopstart": _STARTED,
-    "swap": frozenset({State.PRIM, State.SECOND}),
-}
-#: What a light module cannot do.
-_OF_A_PAIR = ("prim", "primforce", "second", "secondforce", "swap")
 #: The marks since the backup are those of the source's time alone; the target was restored.
 _EXTERNAL = {
     "prim": frozenset({State.STOP, State.ALONE}),
@@ -137,19 +124,7 @@ class ModuleManager(
         if action == "forcestop":
             await self._force_stop(found, identity or who)
             return
-        if found.plan.config.mode == "light" and action in _OF_A_PAIR:
-            raise RequestRefused(
-                f"{action} is not possible: module {module} is light, it has one node"
-            )
-        state = found.snapshot.state
-        if state not in _ALLOWED[action]:
-            raise RequestRefused(
-                f"{action} is not possible: module {module} is {state}",
-                "already started" if action == "start" else f"safekit state -m {module}",
-            )
-        about_data = fullsync or action in ("primforce", "secondforce")
-        if about_data and found.plan.config.rfs is None:
-            raise RequestRefused(f"module {module} has no replicated directories")
+        require_possible(found, action, fullsync)
         found.post(ActionRequested(action, identity or who, identity, fullsync, since))
 
     async def sync_policy(
@@ -228,7 +203,8 @@ class ModuleManager(
     ) -> None:
         """`safekit set`: `log` False suppresses (-n), True forces (-l) the history entry."""
         found = self._node.get(module)
-        if name == "rfs.syncat":
+        refuse_own(name)
+        if name == SYNC_DUE:
             self._set_sync_due(found, value)
         found.reporter.report(name, value, who, log)
         found.publish()

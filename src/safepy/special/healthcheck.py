@@ -77,7 +77,7 @@ def _fuse(_paths: Paths) -> Results:
 
 def _daemon(paths: Paths) -> Results:
     try:
-        Client(str(paths.control_socket), wait_s=1.0).call("modules")
+        Client(str(paths.control_socket), wait_s=1.0, answer_s=_LIMIT_S).call("modules")
         yield OK, "safeadmin answers"
     except (SafekitError, OSError) as error:
         yield ERROR, str(error)
@@ -126,7 +126,7 @@ def _clock(_paths: Paths) -> Results:
 
 def _modules(paths: Paths) -> Results:
     try:
-        rows = Client(str(paths.control_socket), wait_s=0.0).call("modules")
+        rows = Client(str(paths.control_socket), wait_s=0.0, answer_s=_LIMIT_S).call("modules")
     except (SafekitError, OSError):
         yield WARN, "unknown without safeadmin"
         return

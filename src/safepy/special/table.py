@@ -17,7 +17,7 @@ _FARM = "it belongs to farm modules, which are not supported yet"
 
 #: Programs of SafeKit that say why they do nothing, and fail.
 REFUSED: dict[str, str] = {
-    "anontool": "support files follow",
+    "anontool": "names and addresses stay in a snapshot; keys and passwords are taken out",
     "dbclean.sh": "nothing is to be cleaned: logs and resources keep their bounds by themselves",
     "firewallcfg": "open the ports by hand; safekit module getports -m AM names them",
     "rmcerts": "there are no certificates: nodes share the cluster key",

@@ -249,15 +249,15 @@ def read(path: str) -> list[Resource]:
 
 
 def history(path: str, name: str, count: int = 100) -> list[Resource]:
-    """The last assignments of one resource, newest first."""
+    """The last assignments of one resource (of all with an empty name), newest first."""
+    chosen, values = ("WHERE name = ?", [name]) if name else ("", [])
     try:
         with reading(path) as connection:
             if connection is None:
                 return []
             rows = connection.execute(
-                "SELECT name, value, who, time FROM history WHERE name = ? ORDER BY id DESC"
-                " LIMIT ?",
-                (name, count),
+                f"SELECT name, value, who, time FROM history {chosen} ORDER BY id DESC LIMIT ?",
+                [*values, count],
             )
             return [Resource(*row) for row in rows]
     except sqlite3.OperationalError:

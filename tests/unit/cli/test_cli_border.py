@@ -49,6 +49,8 @@ def one_line(stderr: str) -> bool:
         (["-m", "demo", "-r"], 2, "-r stands first"),
         (["-G"], 1, "safekit -G is not supported yet"),
         (["set", "-m", "demo", "-r", "a.b", "-v", "x", "-n", "-l"], 2, "exclude each other"),
+        (["set", "-m", "demo", "-r", "plain", "-v", "x"], 1, "a resource is called CLASS.ID"),
+        (["resource", "-m", "demo", "-r", "a.b"], 1, "module demo has no resource a.b"),
     ],
     ids=lambda value: " ".join(map(str, value))[:40] if isinstance(value, list) else "",
 )
@@ -69,8 +71,6 @@ def test_a_mistake_is_one_clear_line(
         "safeagent",
         "notification",
         "uninstall",
-        "dump",
-        "snapshot",
     ],
 )
 def test_what_this_version_has_not_is_refused_by_name(run: Any, safe: Path, name: str) -> None:

@@ -115,6 +115,8 @@ CARRIED_OUT = """
     cluster deconfig
     cluster state
     cluster genkey
+    dump -m demo
+    snapshot -m demo @
 """
 
 #: What is refused, and a word of the reason.
@@ -152,8 +154,6 @@ REFUSED = {
     "cluster config /x.xml lock": "between nodes: follows",
     "cluster delkey": "genkey --force",
     "cluster create 10.0.0.1 10.0.0.2": "cluster.xml",
-    "dump -m demo": "support files follow",
-    "snapshot -m demo /root/x.zip": "support files follow",
 }
 
 

@@ -101,6 +101,23 @@ def test_a_resource_that_is_set_without_pause_disturbs_nothing(pair: Pair) -> No
     assert len(commands) < 100
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("state.local", "custom, tcp and so on"),
+        ("heart.started", "custom, tcp and so on"),
+        ("usersetting.failover", "safekit failover on|off"),
+        ("rfs.uptodate", "custom, tcp and so on"),
+    ],
+)
+def test_what_safepy_says_of_itself_nobody_else_says(pair: Pair, name: str, hint: str) -> None:
+    before = typed(pair, "get", "-r", name).stdout
+    done = typed(pair, "set", "-r", name, "-v", "PRIM")
+    assert done.returncode == 1 and hint in done.stderr
+    assert f"{name} is set by safepy itself" in done.stderr
+    assert typed(pair, "get", "-r", name).stdout == before
+
+
 def test_a_daemon_that_is_stopped_by_a_signal_is_left_in_time(pair: Pair) -> None:
     pair.n1.freeze(True)
     with pytest.raises(DaemonAbsent, match=r"did not answer within 0\.3 seconds"):
