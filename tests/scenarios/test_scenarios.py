@@ -11,7 +11,8 @@ xml ... (at the beginning: what stands in <service>) | resource NODE NAME VALUE 
 would find) | checker on|off NODE | incloop|resetloop NODE | maintenance on SECONDS NODE |
 maintenance off NODE | hangs SCRIPT NODE | disk fault NODE (an input/output error of its tree) |
 update NODE (dynamic reconfiguration: the timeout is doubled) | interface gone|back NODE (of the
-virtual address, which the nodes have with vip=on)
+virtual address, which the nodes have with vip=on) | log NODE TIMES TEXT (so often it has been
+logged or run there, whatever the trace below says)
 """
 
 from __future__ import annotations
@@ -194,6 +195,8 @@ class Story:
                 self._until(node, State(state), Status(status))
             case ["status", node]:
                 self._status(node)
+            case ["log", node, times, *words]:
+                self._log(node, int(times), " ".join(words))
             case ["run", seconds]:
                 cluster.run(float(seconds))
             case ["equal"]:
@@ -207,6 +210,10 @@ class Story:
     def _until(self, node: str, state: State, status: Status) -> None:
         reached = self.cluster.until(lambda: self.cluster.is_shown(node, state, status), UNTIL_S)
         assert reached, f"{node} is not {state} {status}\n{self.cluster.tail()}"
+
+    def _log(self, node: str, times: int, text: str) -> None:
+        found = sum(text in said for _, name, said in self.cluster.story if name == node)
+        assert found == times, f"{text!r}: {found} times on {node}\n{self.cluster.tail(200)}"
 
     def _status(self, node: str) -> None:
         state = self.cluster.nodes[node].state
