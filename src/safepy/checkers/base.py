@@ -13,7 +13,7 @@ import os
 import socket
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Protocol, TypeVar, cast
 
 T = TypeVar("T")
@@ -67,6 +67,25 @@ async def outcome(test: Test, timeout_s: float) -> str:
         return f"no answer within {timeout_s:g} s"
     except OSError as error:
         return in_words(error)
+
+
+async def first_of(tries: Iterable[Coroutine[Any, Any, T]]) -> T:
+    """What the first try says that succeeds; all are made at the same time, and the others are
+    given up. Raises the OSError of the last one if none succeeds; there has to be one at least."""
+    tasks = [asyncio.ensure_future(each) for each in tries]
+    last: OSError | None = None
+    try:
+        for done in asyncio.as_completed(tasks):
+            try:
+                return await done
+            except OSError as error:
+                last = error
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert last is not None
+    raise last
 
 
 def in_words(error: OSError) -> str:
@@ -123,10 +142,12 @@ class Names:
 
     def __init__(self) -> None:
         self._asker = Asker("resolve")
+        #: What the last answer was.
+        self.known: tuple[tuple[socket.AddressFamily, str], ...] = ()
 
     async def addresses(self, host: str) -> list[tuple[socket.AddressFamily, str]]:
         """Family and numeric address, at most `MAX_ADDRESSES`. Raises OSError for a name that
-        nobody knows."""
+        nobody knows, or that has no address."""
         with contextlib.suppress(ValueError):
             version = ipaddress.ip_address(host).version
             return [(socket.AF_INET6 if version == 6 else socket.AF_INET, host)]
@@ -137,4 +158,7 @@ class Names:
         for family, _, _, _, where in found:
             if family in (socket.AF_INET, socket.AF_INET6):
                 known[family, str(where[0])] = None
-        return list(known)[:MAX_ADDRESSES]
+        if not known:
+            raise OSError(f"{host} has no address")
+        self.known = tuple(known)[:MAX_ADDRESSES]
+        return list(self.known)

@@ -25,8 +25,8 @@ class Programs:
     log_bytes: int
 
     async def run(self, check: CustomCheck) -> str:
-        """Run it to its end, which should never come; how it ended. Cancelled, it is killed with
-        everything that it started."""
+        """Run it to its end, which should never come; how it ended. Then, and when this is
+        cancelled, everything that it started is killed."""
         try:
             result = await self.runner.run(
                 self.bin / check.path,
@@ -35,7 +35,7 @@ class Programs:
                 None,
                 self.var / f"customlog_{check.ident}.ulog" if self.log_bytes else None,
                 self.log_bytes,
-                append=True,
+                resident=True,
             )
         except ScriptError as error:
             return str(error)

@@ -10,7 +10,7 @@ import asyncio
 import re
 from collections.abc import Callable
 
-from safepy.checkers.base import Names, Test, in_words
+from safepy.checkers.base import Names, Test, first_of, in_words
 from safepy.config.schema import ModuleCheck
 
 LOCAL = "127.0.0.1"
@@ -36,18 +36,20 @@ class ModuleTest(Test):
         self._mark = b""
 
     async def __call__(self) -> str:
-        why = f"{self._host} has no address"
-        for _, address in await self._names.addresses(self._host):
-            try:
-                status, mark = await self._get(address)
-            except OSError as error:
-                why = f"{address} port {self._port}: {in_words(error)}"
-                continue
-            if status != 200:
-                return f"module {self._name} is not ready at {address} (HTTP status {status})"
-            self._compare(mark)
-            return ""
-        return why
+        addresses = await self._names.addresses(self._host)
+        self._compare(await first_of(self._ready(address) for _, address in addresses))
+        return ""
+
+    async def _ready(self, address: str) -> bytes:
+        """The mark of the module that serves there. Raises OSError if none does."""
+        try:
+            status, mark = await self._get(address)
+        except OSError as error:
+            raise OSError(f"{address} port {self._port}: {in_words(error)}") from error
+        if status != 200:
+            text = f"module {self._name} is not ready at {address} (HTTP status {status})"
+            raise OSError(text)
+        return mark
 
     def _compare(self, mark: bytes) -> None:
         before, self._mark = self._mark, mark or self._mark

@@ -8,12 +8,16 @@ our number and a text that nobody can guess.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import socket
 import struct
+from collections.abc import Coroutine, Mapping
+from typing import Any
 
-from safepy.checkers.base import Names, Test
+from safepy.checkers.base import Names, Test, first_of
 from safepy.config.schema import PingCheck
+from safepy.host.neighbours import checksum
 
 #: A request that is lost is repeated; any answer within the time limit of the test will do.
 AGAIN_S = 1.0
@@ -39,23 +43,15 @@ class PingTest(Test):
 async def ping(names: Names, host: str) -> None:
     """Returns when `host` has answered; waits for ever if nobody does. Raises OSError when the
     network says that it cannot be reached, or when the name is unknown."""
-    addresses = await names.addresses(host)
-    if not addresses:
-        raise OSError(f"{host} has no address")
-    last: OSError | None = None
-    tasks = [asyncio.ensure_future(echo(family, address)) for family, address in addresses]
-    try:
-        for done in asyncio.as_completed(tasks):
-            try:
-                return await done
-            except OSError as error:
-                last = error
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    assert last is not None
-    raise last
+    await first_of(echo(*each) for each in await names.addresses(host))
+
+
+async def ping_known(names: Names) -> None:
+    """As `ping`, at the addresses that the name had when it was last looked up: a network that is
+    cut in two may have its name server on the other side."""
+    if not names.known:
+        raise OSError("no address is known yet")
+    await first_of(echo(*each) for each in names.known)
 
 
 async def echo(family: socket.AddressFamily, address: str) -> None:
@@ -125,30 +121,16 @@ def is_answer(
     )
 
 
-def checksum(data: bytes) -> int:
-    """Of the internet (RFC 1071)."""
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
-
-
-async def any_answers(hosts: tuple[str, ...], timeout_s: float) -> str:
+async def any_answers(hosts: Mapping[str, Names], timeout_s: float) -> str:
     """The first of `hosts` that answers; "" when none does in time. Raises nothing."""
-    names = {host: Names() for host in hosts}
-    tasks = {asyncio.ensure_future(ping(names[host], host)): host for host in hosts}
-    try:
+
+    async def named(host: str, answer: Coroutine[Any, Any, None]) -> str:
+        await answer
+        return host
+
+    tries = [named(host, ping(names, host)) for host, names in hosts.items()]
+    tries += [named(host, ping_known(names)) for host, names in hosts.items()]
+    with contextlib.suppress(TimeoutError, OSError):
         async with asyncio.timeout(timeout_s):
-            waiting = set(tasks)
-            while waiting:
-                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    if task.exception() is None:
-                        return tasks[task]
-    except TimeoutError:
-        pass
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            return await first_of(tries)
     return ""

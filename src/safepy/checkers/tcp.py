@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from safepy.checkers.base import Names, Test, in_words
+from safepy.checkers.base import Names, Test, first_of, in_words
 from safepy.config.schema import TcpCheck
 
 
@@ -17,15 +17,16 @@ class TcpTest(Test):
         self._names = Names()
 
     async def __call__(self) -> str:
-        why = f"{self._check.addr} has no address"
-        for family, address in await self._names.addresses(self._check.addr):
-            try:
-                await connected(family, address, self._check.port)
-            except OSError as error:
-                why = f"{address} port {self._check.port}: {in_words(error)}"
-            else:
-                return ""
-        return why
+        addresses = await self._names.addresses(self._check.addr)
+        await first_of(self._try(family, address) for family, address in addresses)
+        return ""
+
+    async def _try(self, family: socket.AddressFamily, address: str) -> None:
+        port = self._check.port
+        try:
+            await connected(family, address, port)
+        except OSError as error:
+            raise OSError(f"{address} port {port}: {in_words(error)}") from error
 
 
 async def connected(family: socket.AddressFamily, address: str, port: int) -> None:

@@ -2,7 +2,8 @@ r"""POSIX extended regular expressions, as userconfig.xml has them (reference: u
 
 Translated to Python's language, so that what SafeKit's administrators wrote means the same here.
 What the two do not share (`(?...)`, lazy and possessive repetition) is refused instead of being
-given a meaning. `\w \W \s \S \b \B` (GNU) and `\d \D` keep their usual meaning.
+given a meaning, and so is `{,2}`, which the C library reads as `{0,2}` and others as text.
+`\w \W \s \S \b \B \< \>` (GNU) and `\d \D` keep their usual meaning.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import re
 from safepy.core.replica.patterns import MAX_PATTERN_CHARACTERS, bracket
 
 _KNOWN_ESCAPES = frozenset("wWsSbBdD")
+#: Where a word begins, and where it ends.
+_WORD_EDGES = {"<": r"\b(?=\w)", ">": r"\b(?<=\w)"}
 _REPETITION = frozenset("*+?")
 
 
@@ -46,6 +49,8 @@ def _translate(pattern: str) -> str:
             if end < 0:
                 raise ValueError(f"{{ at position {at} is not closed")
             piece, at = pattern[at : end + 1], end + 1
+        elif re.match(r"\{,\d", pattern[at : at + 3]):
+            raise ValueError(f"{{, at position {at}: write {{0,")
         elif pattern.startswith("(?", at):
             raise ValueError(f"(? at position {at} is no POSIX expression")
         else:
@@ -61,4 +66,6 @@ def _escape(pattern: str, at: int) -> tuple[str, int]:
         raise ValueError("ends with a backslash")
     if sign.isalnum() and sign not in _KNOWN_ESCAPES:
         raise ValueError(f"\\{sign} at position {at} has no meaning")
+    if sign in _WORD_EDGES:
+        return _WORD_EDGES[sign], at + 2
     return ("\\" + sign if sign in _KNOWN_ESCAPES else re.escape(sign)), at + 2

@@ -209,7 +209,7 @@ class IntfCheck(AnyCheck):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IpCheck(AnyCheck):
     """`<ip>`: the address is configured on this node. `conflict`: what becomes of it when another
-    host answers for the IPv4 address: "log" or "down"."""
+    host answers for the address: "log" or "down"."""
 
     KIND: ClassVar[str] = "ip"
     addr: str

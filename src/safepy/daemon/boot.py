@@ -6,12 +6,14 @@ import contextlib
 import logging
 import os
 import signal
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 from safepy.config import userconfig
 from safepy.config.module import installed, is_configured
 from safepy.config.paths import ModulePaths, Paths
+from safepy.config.schema import ModuleConfig
 from safepy.daemon.module import NOT_STARTED
 from safepy.daemon.plan import trees_of
 from safepy.daemon.site import replace_file
@@ -86,23 +88,37 @@ def close_directories(paths: Paths) -> bool:
     The daemon later takes these covers and doors over as its own. A record or configuration
     that cannot be read closes too, as far as it is known: the safe side.
     """
+
+    def close(module: ModulePaths, config: ModuleConfig) -> None:
+        trees = trees_of(module, config)
+        if trees is not None and _was_active(module):
+            trees.close()
+            log.warning(
+                "%s was active: its directories are closed until its role is known", module.name
+            )
+
+    return for_each_configured(paths, close)
+
+
+def for_each_configured(paths: Paths, act: Callable[[ModulePaths, ModuleConfig], None]) -> bool:
+    """Do this for every configured module, at a moment at which no daemon runs. What fails for one
+    is logged and keeps no other from it; True: nothing failed. Blocks."""
     fine = True
     for name in installed(paths):
         module = paths.module(name)
         if not is_configured(module):
             continue
         try:
-            config = userconfig.parse(module.safeconf.read_bytes(), str(module.safeconf), {})
-            trees = trees_of(module, config)
-            if trees is not None and _was_active(module):
-                trees.close()
-                log.warning(
-                    "%s was active: its directories are closed until its role is known", name
-                )
+            act(module, config_of(module))
         except (SafekitError, OSError) as error:
             log.error("%s: %s", name, error)
             fine = False
     return fine
+
+
+def config_of(module: ModulePaths) -> ModuleConfig:
+    """As it was configured last. Raises ConfigError, OSError."""
+    return userconfig.parse(module.safeconf.read_bytes(), str(module.safeconf), {})
 
 
 def _was_active(module: ModulePaths) -> bool:

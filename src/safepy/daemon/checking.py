@@ -63,6 +63,8 @@ class Surroundings:
     changed: Callable[[], None]
     programs: Programs
     probe_port: int
+    #: Of `<splitbrain>`: asked by the core, and only kept ready here.
+    witnesses: Witnesses | None = None
     real: Callable[[str], str] = lambda path: path
 
 
@@ -268,7 +270,7 @@ class Checking:
                 self._show(each, conflict=text)
 
     def _made(self, check: Check) -> _Watched | None:
-        """None: a check that works only when it is asked."""
+        """None: a check of which nothing is kept ready."""
         around = self._around
         match check:
             case schema.TcpCheck():
@@ -289,7 +291,10 @@ class Checking:
             case schema.CustomCheck():
                 return _Watched(check, lambda _: around.programs.run(check))
             case schema.SplitbrainCheck():
-                return None
+                witnesses = around.witnesses
+                if witnesses is None:
+                    return None
+                return _Watched(check, lambda _: witnesses.keep_names())
             case _:
                 assert_never(check)
 

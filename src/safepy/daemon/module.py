@@ -116,7 +116,7 @@ class Module(Published):
             checkers=(self.errd, self.checking),
             trees=self.trees,
             worker=self.worker,
-            witnesses=witnesses_of(config.checks, self.reporter.report),
+            witnesses=self._witnesses,
             addresses=self.addresses,
         )
         self._executor = Executor(self.parts, self.post, self.publish)
@@ -175,7 +175,7 @@ class Module(Published):
             self._view,
             self.reporter,
             self.voice,
-            self.post,
+            self.happened,
             self.scripts.handler,
             lambda: not self.in_maintenance,
             self.plan.paths.errdlist,
@@ -186,6 +186,7 @@ class Module(Published):
         return made
 
     def _make_checking(self) -> Checking:
+        self._witnesses = witnesses_of(self.plan.config.checks, self.reporter.report)
         made = Checking(self.plan.config.checks, self._surroundings())
         made.suspend(not setting(self.resources, "checker", True))
         return made
@@ -213,12 +214,14 @@ class Module(Published):
         before, self.plan = self.plan, plan
         for name in forget:
             self.resources.drop(name)
+        for check in set(before.config.checks) - set(plan.config.checks):
+            self.resources.drop(check.resource)
         begin_resources(self.resources, plan, keep=True)
         self.scripts.renew(plan.config.user)
         await self._errd.renew(self._make_errd())
         await self._checking.renew(self._make_checking())
         self.parts.checkers = (self.errd, self.checking)
-        self.parts.witnesses = witnesses_of(plan.config.checks, self.reporter.report)
+        self.parts.witnesses = self._witnesses
         if plan.lanes != before.lanes:
             await self._beats.renew(self._make_beats())
             self.parts.beats = self.beats
@@ -352,6 +355,7 @@ class Module(Published):
             changed=self.publish,
             programs=self.scripts.programs(),
             probe_port=self._site.settings.probe_port,
+            witnesses=self._witnesses,
             real=lambda path: door_of(self.trees, path),
         )
 

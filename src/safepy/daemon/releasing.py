@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ipaddress
 import logging
 import os
 import shlex
@@ -17,11 +16,11 @@ from collections.abc import Sequence
 
 from safepy.admin.client import Client
 from safepy.checkers.ip import probe
-from safepy.config import userconfig
-from safepy.config.module import installed, is_configured
+from safepy.config.module import is_configured
 from safepy.config.paths import ModulePaths, Paths
 from safepy.config.schema import ModuleConfig
 from safepy.daemon.addresses import Order, orders
+from safepy.daemon.boot import config_of, for_each_configured
 from safepy.errors import DaemonAbsent, LocalFault, RequestRefused, SafekitError
 from safepy.host import virtualip
 from safepy.model import Active, Snapshot, State
@@ -36,23 +35,13 @@ log = logging.getLogger(__name__)
 def release_all(paths: Paths) -> bool:
     """No virtual address of any configured module is on this node: for a moment at which no daemon
     runs, after a crash of it or of the node. True: all went well. Blocks."""
-    fine = True
-    for name in installed(paths):
-        module = paths.module(name)
-        if not is_configured(module):
-            continue
-        try:
-            vip = _config(module).vip
-            for _, text in () if vip is None else orders(vip, module.state_dir).remove():
-                log.warning("%s: %s", name, text)
-        except (SafekitError, OSError) as error:
-            log.error("%s: %s", name, error)
-            fine = False
-    return fine
 
+    def release(module: ModulePaths, config: ModuleConfig) -> None:
+        if config.vip is not None:
+            for _, text in orders(config.vip, module.state_dir).remove():
+                log.warning("%s: %s", module.name, text)
 
-def _config(module: ModulePaths) -> ModuleConfig:
-    return userconfig.parse(module.safeconf.read_bytes(), str(module.safeconf), {})
+    return for_each_configured(paths, release)
 
 
 # -- wrappers --------------------------------------------------------------------------------------
@@ -107,7 +96,7 @@ def by_hand(paths: Paths, name: str, wanted: str) -> None:
     if not is_configured(module):
         raise RequestRefused(f"module {name} is not configured", f"safekit config -m {name}")
     _require_stopped(paths, module)
-    vip = _config(module).vip
+    vip = config_of(module).vip
     if vip is None:
         return
     order = orders(vip, module.state_dir)
@@ -146,9 +135,7 @@ def _require_stopped(paths: Paths, module: ModulePaths) -> None:
 def _require_free(order: Order) -> None:
     for wanted in order.wanted:
         name = virtualip.interface_for(wanted)
-        if ipaddress.ip_address(wanted.address).version == 4 and not virtualip.is_here(
-            wanted.address
-        ):
+        if not virtualip.is_here(wanted.address):
             other = asyncio.run(probe(name, wanted.address))
             if other:
                 raise RequestRefused(f"another host has {wanted.address}: {other}")

@@ -42,17 +42,18 @@ class Watching:
         view: HostView,
         reporter: Reporter,
         voice: Voice,
-        post: Callable[[Event], None],
+        happened: Callable[[Event], Awaitable[None]],
         run_handler: RunHandler,
         may_act: Callable[[], bool],
         errdlist: Path,
     ) -> None:
-        """`may_act`: whether anything may happen by itself (maintenance); of what the core carries
+        """`happened` gets what is asked for, and returns when the core has dealt with it.
+        `may_act`: whether anything may happen by itself (maintenance); of what the core carries
         out, the core knows."""
         self._errd = errd
         self._reporter = reporter
         self._voice = voice
-        self._post = post
+        self._happened = happened
         self._run_handler = run_handler
         self._may_act = may_act
         self._errdlist = errdlist
@@ -115,30 +116,44 @@ class Watching:
     # -- what is found -------------------------------------------------------------------------
 
     def _found(self, findings: Sequence[Finding]) -> None:
+        """The lines come in the order of the reference (15.5): what was seen, what is done about
+        it, and what the resources are."""
         failed = []
         for each in findings:
-            if each.changed:
-                self._reporter.report(each.proc.resource, "up" if each.up else "down", WHO)
             handled = each.proc.name in self._handlers
             if not each.up and not handled and (each.changed or each.proc.action != "noaction"):
                 self._voice.say(WHO, Level.EVENT, sentence(each))
                 failed.append(each.proc)
-        self._act(failed)
+        lines = [
+            self._reporter.assign(each.proc.resource, "up" if each.up else "down", WHO)
+            for each in findings
+            if each.changed
+        ]
+        self._act(failed, lines)
 
     def _trouble(self, text: str) -> None:
         self._voice.say(WHO, Level.CRITICAL, text)
 
-    def _act(self, failed: Sequence[Proc]) -> None:
+    def _act(self, failed: Sequence[Proc], lines: Sequence[Callable[[], None]]) -> None:
+        assert self._tasks is not None, "what is found, is found by `run`"
         direct = [proc for proc in failed if proc.action in _DIRECT]
         if direct:
             action = max((proc.action for proc in direct), key=_DIRECT.index)
-            self._post(ActionRequested(action, WHO, WHO, services=_services(action, direct)))
+            event = ActionRequested(action, WHO, WHO, services=_services(action, direct))
+            self._tasks.create_task(self._request(event, lines), name="errd action")
             return
-        assert self._tasks is not None, "what is found, is found by `run`"
+        for say in lines:
+            say()
         for proc in failed:
             if proc.action not in ACTIONS and self._may_act():
                 task = self._tasks.create_task(self._handle(proc), name=f"handler {proc.name}")
                 self._handlers[proc.name] = task
+
+    async def _request(self, event: Event, lines: Sequence[Callable[[], None]]) -> None:
+        """Ask for an action; once it has been decided, say what follows."""
+        await self._happened(event)
+        for say in lines:
+            say()
 
     async def _handle(self, proc: Proc) -> None:
         """Anything but success is a stopstart. The loop counter is the handler's own affair."""
@@ -147,7 +162,7 @@ class Watching:
         except SafekitError as error:
             text = f"Handler {proc.action} of {proc.name} failed: {error}"
             self._voice.say(WHO, Level.CRITICAL, text)
-            self._post(ActionRequested("stopstart", WHO, WHO))
+            await self._happened(ActionRequested("stopstart", WHO, WHO))
         finally:
             del self._handlers[proc.name]
 

@@ -13,6 +13,7 @@ import ipaddress
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
@@ -55,6 +56,10 @@ class Entry:
     @property
     def family(self) -> int:
         return socket.AF_INET if self.interface.version == 4 else socket.AF_INET6
+
+    def same_place(self, other: Entry) -> bool:
+        """One and the same address, which may have become its network's own meanwhile."""
+        return (self.index, self.interface) == (other.index, other.interface)
 
 
 class Netlink:
@@ -102,11 +107,12 @@ class Netlink:
         self._address("add", link.index, interface, named)
 
     def drop(self, entry: Entry) -> None:
-        """Nothing to drop is fine."""
-        with contextlib.suppress(OSError):
-            self._address("del", entry.index, entry.interface, {})
-        if entry in self.entries():
-            self._address("del", entry.index, entry.interface, {})
+        """Nothing to drop is fine. The other addresses of the interface stay."""
+        with _others_promoted(entry):
+            with contextlib.suppress(OSError):
+                self._address("del", entry.index, entry.interface, {})
+            if any(entry.same_place(each) for each in self.entries()):
+                self._address("del", entry.index, entry.interface, {})
 
     def _address(self, verb: str, index: int, interface: Interface, named: dict[str, Any]) -> None:
         with _refused():
@@ -160,6 +166,28 @@ def conversation() -> Iterator[Netlink]:
 
     with _refused(), IPRoute() as ipr:
         yield Netlink(ipr)
+
+
+@contextlib.contextmanager
+def _others_promoted(entry: Entry) -> Iterator[None]:
+    """While an address goes that came first to its network: by default the kernel takes those that
+    came later with it, the node's own after a renewed lease, or those of another module."""
+    if entry.interface.version == 6 or not entry.own:
+        yield
+        return
+    before = ""
+    setting = None
+    with contextlib.suppress(OSError):  # the interface is gone, or a container may set nothing
+        name = socket.if_indextoname(entry.index)
+        setting = Path(f"/proc/sys/net/ipv4/conf/{name}/promote_secondaries")
+        before = setting.read_text()
+        setting.write_text("1")
+    try:
+        yield
+    finally:
+        if setting is not None and before:
+            with contextlib.suppress(OSError):
+                setting.write_text(before)
 
 
 @contextlib.contextmanager

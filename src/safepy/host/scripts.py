@@ -16,8 +16,9 @@ after a restart of the daemon.
 
 **What ends when.** A run ends when the script itself ends, not when the last holder of its output
 does: what it leaves behind is the application. Only at the time limit (or when the run is
-cancelled) everything that the run started is killed: its process group, its session, and whatever
-left both but still carries the run's mark in its environment.
+cancelled, or after the end of a resident program) everything that the run started is killed: its
+process group, its session, and whatever left both but still carries the run's mark in its
+environment.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from datetime import datetime
 from pathlib import Path
 
 from safepy.errors import ScriptError
+from safepy.host import limits
 from safepy.host.tasks import Tasks
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -56,6 +58,8 @@ class ScriptResult:
 
     exit_code: int | None
     timed_out: bool = False
+    #: What it took more of than it may, and was killed for.
+    excess: str = ""
     signal: int | None = None
     missing: bool = False
     log_path: Path | None = None
@@ -71,6 +75,8 @@ class ScriptResult:
             return "there is no such script"
         if self.timed_out:
             return "time limit passed, killed with everything it had started"
+        if self.excess:
+            return f"it took more than {self.excess}, killed with everything it had started"
         if self.signal is not None:
             return f"killed by signal {self.signal} ({signal_name(self.signal)})"
         return f"exit code {self.exit_code}"
@@ -104,6 +110,7 @@ class ScriptRunner:
 
     def __init__(self, tasks: Tasks) -> None:
         self._tasks = tasks
+        self._bounds = limits.Bounds(tasks)
 
     async def run(
         self,
@@ -113,44 +120,63 @@ class ScriptRunner:
         timeout_s: float | None,
         log_path: Path | None,
         max_log_bytes: int,
-        append: bool = False,
+        resident: bool = False,
     ) -> ScriptResult:
-        """Run a script to its end or its time limit. `append`: what an earlier run wrote to the
-        log stays; once it is half full, it is put aside as `NAME.old`.
+        """Run a script to its end or its time limit. `resident`: a program that is to run without
+        end, within bounds (`limits`), and leaves nothing behind. What an earlier run of it wrote to
+        the log stays; once it is half full, it is put aside as `NAME.old`.
 
         A missing script is no error. Raises ScriptError if it must not (S14) or cannot be run.
         """
         path = checked_script(script_path)
         if path is None:
             return ScriptResult(None, missing=True)
-        if append and log_path is not None:
+        if resident and log_path is not None:
             _put_aside(log_path, max_log_bytes // 2)
-        log_fd, log_path, log_error = _open_log(log_path, script_path.name, append)
+        log_fd, log_path, log_error = _open_log(log_path, script_path.name, resident)
         try:
             run_id = secrets.token_hex(16)
             process = await _spawn(path, arguments, {**environment, _MARK: run_id}, log_fd)
         finally:
             os.close(log_fd)
+        (limits.confine if resident else limits.be_ordinary)(process.pid)
         if log_path is not None:
             self._keep_bounded(log_path, max_log_bytes)
-        timed_out = False
+        timed_out, excess = False, ""
         try:
-            async with asyncio.timeout(timeout_s):
-                code = await process.wait()
-        except TimeoutError:
-            timed_out = True
-            await _kill_run(process, run_id)
-            code = process.returncode if process.returncode is not None else -signal.SIGKILL
+            try:
+                async with asyncio.timeout(timeout_s):
+                    if resident:
+                        excess = await self._end_or_excess(process)
+                    else:
+                        await process.wait()
+            except TimeoutError:
+                timed_out = True
+            if timed_out or resident:
+                await _kill_run(process, run_id)
         except BaseException:
             await _kill_run(process, run_id)
             raise
+        code = process.returncode if process.returncode is not None else -signal.SIGKILL
         return ScriptResult(
             exit_code=code if code >= 0 else None,
             timed_out=timed_out,
+            excess=excess,
             signal=-code if code < 0 else None,
             log_path=log_path,
             log_error=log_error,
         )
+
+    async def _end_or_excess(self, process: asyncio.subprocess.Process) -> str:
+        """What it takes too much of; "": it has ended."""
+        ended = asyncio.ensure_future(process.wait())
+        excess = asyncio.ensure_future(self._bounds.exceeded(process.pid))
+        try:
+            await asyncio.wait((ended, excess), return_when=asyncio.FIRST_COMPLETED)
+            return "" if ended.done() else excess.result()
+        finally:
+            ended.cancel()
+            excess.cancel()
 
     @staticmethod
     def drop_old_logs(directory: Path, count_max: int, bytes_max: int, kept_min: int) -> int:

@@ -1,99 +1,29 @@
-"""ping, splitbrain, intf, ip in networks of their own: a thread that leaves the host's network for
-one where nothing is but a wire to a second one (root, as all tests of this project)."""
+"""ping, splitbrain, intf, ip on two hosts of network namespaces (root, as all tests here)."""
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import os
-import subprocess
+import socket
 import threading
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
+from hosts import HERE, HERE6, THERE, THERE6, Other, ip, on_two_hosts, run
 
-from safepy.checkers.base import Test, outcome
+from safepy.checkers.base import Names, Test, outcome
 from safepy.checkers.intf import IntfTest
-from safepy.checkers.ip import IpTest, answer, arp_probe, probe
+from safepy.checkers.ip import IpTest, probe
 from safepy.checkers.ping import PingTest, any_answers
 from safepy.checkers.splitbrain import Witnesses
 from safepy.checkers.tcp import TcpTest
 from safepy.config.schema import IntfCheck, IpCheck, PingCheck, SplitbrainCheck, TcpCheck
 from safepy.errors import LocalFault
+from safepy.host import arp
+from safepy.host.neighbours import answer, question
 
-_CLONE_NEWNET = 0x40000000
-#: Ours, the other end's, and one that nobody has.
-HERE, THERE, NOBODY = "192.0.2.1", "192.0.2.2", "192.0.2.99"
-HERE6, THERE6 = "2001:db8::1", "2001:db8::2"
-
-
-def run(*words: str) -> None:
-    subprocess.run(words, check=True, capture_output=True, timeout=20)
-
-
-def ip(*words: str) -> None:
-    run("ip", *words)
-
-
-class Other:
-    """The network at the other end of the wire."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-
-    def ip(self, *words: str) -> None:
-        run("nsenter", "-t", str(self.pid), "-n", "ip", *words)
-
-
-@contextmanager
-def wire() -> Iterator[Other]:
-    """In a new network: `eth0` with HERE, and at its other end `eth0` with THERE."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    assert libc.unshare(_CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
-    holder = subprocess.Popen(
-        ["unshare", "-n", "sh", "-c", "echo ready; exec sleep 300"], stdout=subprocess.PIPE
-    )
-    try:
-        assert holder.stdout is not None and holder.stdout.readline() == b"ready\n"
-        other = Other(holder.pid)
-        ip("link", "set", "lo", "up")
-        ip("link", "add", "eth0", "type", "veth", "peer", "name", "there")
-        ip("link", "set", "there", "netns", str(holder.pid))
-        other.ip("link", "set", "there", "name", "eth0")
-        ip("addr", "add", f"{HERE}/24", "dev", "eth0")
-        ip("addr", "add", f"{HERE6}/64", "dev", "eth0", "nodad")
-        ip("link", "set", "eth0", "up")
-        other.ip("addr", "add", f"{THERE}/24", "dev", "eth0")
-        other.ip("addr", "add", f"{THERE6}/64", "dev", "eth0", "nodad")
-        other.ip("link", "set", "eth0", "up")
-        yield other
-    finally:
-        holder.kill()
-        holder.wait()
-        if holder.stdout is not None:
-            holder.stdout.close()
-
-
-def elsewhere(play: Callable[[Other], Coroutine[Any, Any, None]]) -> None:
-    """Run `play` in a thread with networks of its own, and raise what it raised. What the thread
-    starts, threads and programs, is there too."""
-    raised: list[BaseException] = []
-
-    def body() -> None:
-        try:
-            with wire() as other:
-                asyncio.run(play(other))
-        except BaseException as error:  # noqa: BLE001 - raised in the test's own thread
-            raised.append(error)
-
-    thread = threading.Thread(target=body)
-    thread.start()
-    thread.join(100)
-    assert not thread.is_alive()
-    for error in raised:
-        raise error
+#: One that nobody has.
+NOBODY = "192.0.2.99"
 
 
 async def until(test: Test, holds: Callable[[str], bool], limit_s: float = 20.0) -> str:
@@ -138,7 +68,7 @@ def test_ping_over_a_wire_with_and_without_a_raw_socket(groups: str) -> None:
         other.ip("link", "set", "eth0", "up")
         assert await until(ping(THERE), up) == ""
 
-    elsewhere(play)
+    on_two_hosts(play)
 
 
 def test_an_address_without_a_route_is_down_at_once() -> None:
@@ -147,14 +77,51 @@ def test_an_address_without_a_route_is_down_at_once() -> None:
         test = TcpTest(TcpCheck(ident="t", when="pre", addr="198.51.100.1", port=1))
         assert await outcome(test, 5) == "198.51.100.1 port 1: Network is unreachable"
 
-    elsewhere(play)
+    on_two_hosts(play)
+
+
+def named(*hosts: str) -> dict[str, Names]:
+    return {host: Names() for host in hosts}
+
+
+def test_a_witness_by_name_answers_though_no_name_server_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+    free = threading.Event()
+
+    def once(host: str, *_: object, **__: object) -> list[object]:
+        asked.append(host)
+        if len(asked) > 1:
+            assert free.wait(20)
+        return [(socket.AF_INET, 1, 6, "", (THERE, 0))]
+
+    async def play(other: Other) -> None:
+        await until(ping(THERE), up)
+        monkeypatch.setattr(socket, "getaddrinfo", once)
+        check = SplitbrainCheck(ident="w", when="pre", witnesses=("router.example",), timeout_s=0.5)
+        witnesses = Witnesses(check, lambda *_: None)
+        keeping = asyncio.ensure_future(witnesses.keep_names())
+        await asyncio.sleep(0.2)
+        before = threading.active_count()
+        for _round in range(3):
+            await witnesses.ask()
+        other.ip("link", "set", "eth0", "down")
+        for _round in range(3):
+            with pytest.raises(LocalFault):
+                await witnesses.ask()
+        assert len(asked) == 2 and threading.active_count() <= before + 1, "one thread hangs"
+        keeping.cancel()
+        free.set()
+
+    on_two_hosts(play)
 
 
 def test_witnesses() -> None:
     async def play(other: Other) -> None:
         await until(ping(THERE), up)
-        assert await any_answers((NOBODY, "198.51.100.1", THERE), 5) == THERE
-        assert await any_answers((NOBODY, "198.51.100.1"), 0.3) == ""
+        assert await any_answers(named(NOBODY, "198.51.100.1", THERE), 5) == THERE
+        assert await any_answers(named(NOBODY, "198.51.100.1"), 0.3) == ""
         said: list[tuple[str, str, str]] = []
         check = SplitbrainCheck(ident="w", when="pre", witnesses=(NOBODY, THERE), timeout_s=1)
         witnesses = Witnesses(check, lambda *words: said.append(words))
@@ -165,7 +132,7 @@ def test_witnesses() -> None:
         assert [value for _, value, _ in said] == ["up", "down"]
         assert {(name, who) for name, _, who in said} == {("splitbrain.w", "splitbraincheck")}
 
-    elsewhere(play)
+    on_two_hosts(play)
 
 
 # -- intf ---------------------------------------------------------------------------------------
@@ -182,7 +149,7 @@ def test_the_link_of_an_interface(address: str) -> None:
         ip("addr", "del", f"{address}/{64 if ':' in address else 24}", "dev", "eth0")
         assert await until(intf(address), down) == f"no interface has the address {address}"
 
-    elsewhere(play)
+    on_two_hosts(play)
 
 
 def test_an_interface_that_is_switched_off_and_one_that_has_a_label() -> None:
@@ -194,7 +161,7 @@ def test_an_interface_that_is_switched_off_and_one_that_has_a_label() -> None:
         ip("link", "del", "eth0")
         assert "no interface has the address" in await outcome(intf("192.0.2.7"), 5)
 
-    elsewhere(play)
+    on_two_hosts(play)
 
 
 # -- ip -----------------------------------------------------------------------------------------
@@ -215,7 +182,7 @@ def test_an_address_that_is_here_and_is_taken_away(address: str) -> None:
         assert await outcome(test, 5) == f"no interface has the address {address}"
         assert conflicts == []
 
-    elsewhere(play)
+    on_two_hosts(play)
 
 
 def test_another_host_with_the_same_ipv4_address_is_named() -> None:
@@ -233,7 +200,7 @@ def test_another_host_with_the_same_ipv4_address_is_named() -> None:
         other.ip("addr", "del", f"{HERE}/24", "dev", "eth0")
         assert await outcome(test, 5) == "" and conflicts == [said, ""]
 
-    elsewhere(play)
+    on_two_hosts(play)
 
 
 def test_an_ipv6_address_that_the_kernel_found_elsewhere() -> None:
@@ -244,22 +211,69 @@ def test_an_ipv6_address_that_the_kernel_found_elsewhere() -> None:
         test = ip_test(THERE6, conflicts)
         said = f"another host has the address {THERE6}"
         assert await until(test, down) == said
-        assert conflicts == [said]
+        assert conflicts[-1] == said  # While the kernel was looking, the other host answered.
 
-    elsewhere(play)
+    on_two_hosts(play)
+
+
+def test_another_host_with_the_same_ipv6_address_is_named() -> None:
+    """A virtual address is set without the kernel's own detection, which would take a second."""
+
+    async def play(other: Other) -> None:
+        await until(ping(THERE6), up)
+        conflicts: list[str] = []
+        test, strict = ip_test(HERE6, conflicts), ip_test(HERE6, [], "down")
+        assert await outcome(strict, 5) == "" and await outcome(test, 5) == ""
+        other.ip("link", "set", "eth0", "address", "02:00:00:00:00:66")
+        other.ip("addr", "add", f"{HERE6}/64", "dev", "eth0", "nodad")
+        said = f"another host answers for {HERE6}: 02:00:00:00:00:66"
+        assert await until(strict, down) == said
+        assert await outcome(test, 5) == "" and await outcome(test, 5) == ""
+        assert conflicts == [said]
+        other.ip("addr", "del", f"{HERE6}/64", "dev", "eth0")
+        assert await outcome(test, 5) == "" and conflicts == [said, ""]
+
+    on_two_hosts(play)
+
+
+def test_our_own_announcements_are_no_conflict() -> None:
+    async def play(_: Other) -> None:
+        await until(ping(THERE6), up)
+        for address in (HERE, HERE6):
+            probing = asyncio.ensure_future(probe("eth0", address))
+            await asyncio.sleep(0.1)
+            for _round in range(3):
+                await asyncio.to_thread(arp.announce, "eth0", address)
+            assert await probing == ""
+
+    on_two_hosts(play)
 
 
 def test_only_an_arp_answer_for_our_address_counts() -> None:
-    mine, wanted = bytes(range(6)), bytes([192, 0, 2, 1])
-    asked = arp_probe(mine, wanted)
+    mine, wanted = bytes(range(6)), IPv4Address("192.0.2.1")
+    asked = question(mine, wanted)
     assert len(asked) == 42 and answer(asked, wanted) is None
     theirs = b"\x02\0\0\0\0\x66"
     frame = bytearray(asked)
     frame[20:22] = b"\0\x02"
-    frame[22:28], frame[28:32] = theirs, wanted
+    frame[22:28], frame[28:32] = theirs, wanted.packed
     assert answer(bytes(frame), wanted) == theirs
-    assert answer(bytes(frame), bytes([192, 0, 2, 2])) is None
+    assert answer(bytes(frame), IPv4Address("192.0.2.2")) is None
     assert answer(bytes(frame[:41]), wanted) is None
+
+
+def test_only_an_advertisement_from_this_wire_counts() -> None:
+    wanted, theirs = IPv6Address("2001:db8::1"), b"\x02\0\0\0\0\x66"
+    asked = question(bytes(range(6)), wanted)
+    assert len(asked) == 14 + 40 + 24 and answer(asked, wanted) is None
+    told = bytearray(asked + b"\x02\x01" + theirs)
+    told[18:20], told[54] = b"\0\x20", 136
+    assert answer(bytes(told), wanted) == theirs
+    assert answer(bytes(told[:-8]), wanted) == asked[6:12], "without its option: who sent it"
+    assert answer(bytes(told), IPv6Address("2001:db8::2")) is None
+    assert answer(bytes(told[:70]), wanted) is None
+    told[21] = 254
+    assert answer(bytes(told), wanted) is None, "it came over a router"
 
 
 def test_nobody_is_asked_where_there_is_no_arp() -> None:
@@ -268,4 +282,4 @@ def test_nobody_is_asked_where_there_is_no_arp() -> None:
         with pytest.raises(OSError, match="No such device"):
             await probe("eth9", HERE)
 
-    elsewhere(play)
+    on_two_hosts(play)

@@ -19,7 +19,7 @@ from safepy.checkers.base import Asker, Names, Test, outcome
 from safepy.checkers.delay import DelayMeter, judged
 from safepy.checkers.disk import DiskTest, look
 from safepy.checkers.module import ModuleTest
-from safepy.checkers.ping import PingTest, checksum, is_answer, request
+from safepy.checkers.ping import PingTest, is_answer, request
 from safepy.checkers.tcp import TcpTest
 from safepy.config.schema import (
     DelayCheck,
@@ -28,6 +28,7 @@ from safepy.config.schema import (
     PingCheck,
     TcpCheck,
 )
+from safepy.host.neighbours import checksum
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 
@@ -102,14 +103,14 @@ async def test_a_port_that_accepts_is_up_and_one_that_refuses_is_down(address: s
         server.bind(("127.0.0.1" if address == "localhost" else address, 0))
         server.listen()
         port = server.getsockname()[1]
-        assert await tcp(address, port)() == ""
+        assert await outcome(tcp(address, port), 5) == ""
         # What connected is gone again.
         server.settimeout(5)
         accepted, _ = server.accept()
         with accepted:
             accepted.settimeout(5)
             assert accepted.recv(1) == b""
-    assert "refused" in await tcp(address, port)()
+    assert "refused" in await outcome(tcp(address, port), 5)
 
 
 async def test_a_listener_that_accepts_nothing_more_is_down_after_the_timeout() -> None:
@@ -140,7 +141,7 @@ async def test_a_connection_to_itself_is_no_listener(monkeypatch: pytest.MonkeyP
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     monkeypatch.setattr(socket, "socket", Bound)
-    assert "refused" in await tcp("127.0.0.1", port)()
+    assert "refused" in await outcome(tcp("127.0.0.1", port), 5)
 
 
 async def test_a_resolver_that_hangs_is_a_failed_test(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,6 +159,42 @@ async def test_a_resolver_that_hangs_is_a_failed_test(monkeypatch: pytest.Monkey
         assert await outcome(test, 0.05) == "no answer within 0.05 s"
     assert asked == ["db.example.org"]
     free.set()
+
+
+@asynccontextmanager
+async def silent(port: int) -> AsyncIterator[None]:
+    """127.0.0.2 is a host that drops what is sent to this port."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.2", port))
+        server.listen(0)
+        held = [socket.socket() for _ in range(4)]
+        for each in held:
+            each.setblocking(False)
+            each.connect_ex(("127.0.0.2", port))
+        try:
+            yield
+        finally:
+            for each in held:
+                each.close()
+
+
+def two_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [(V4, 1, 6, "", (f"127.0.0.{n}", 0)) for n in (2, 1)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+
+
+async def test_an_address_that_drops_everything_does_not_hide_one_that_accepts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the IPv6 address of a name where IPv6 does not get through."""
+    two_addresses(monkeypatch)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        async with silent(port):
+            assert await outcome(tcp("db.example.org", port), 3) == ""
+    assert "refused" in await outcome(tcp("db.example.org", port), 3)
 
 
 # -- ping -------------------------------------------------------------------------------------
@@ -265,7 +302,7 @@ async def test_a_module_is_up_down_and_restarted() -> None:
         assert await test() == ""
         assert await test() == "" and not restarts
         answers.append(NOT_FOUND)
-        assert "not ready at" in await test() and not restarts
+        assert "not ready at" in await outcome(test, 5) and not restarts
         answers.append(ok("one"))
         assert await test() == "" and not restarts
         answers.append(ok("two"))
@@ -277,13 +314,24 @@ async def test_a_module_is_up_down_and_restarted() -> None:
         assert await test() == "" and len(restarts) == 1
 
 
+async def test_a_module_at_the_second_address_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    two_addresses(monkeypatch)
+    async with web(ok("one")) as (port, answers), silent(port):
+        check = ModuleCheck(ident="m", when="pre", name="db", addr="db.example.org", port=port)
+        test = ModuleTest(check, 1, lambda: None)
+        assert await outcome(test, 3) == ""
+        answers.append(NOT_FOUND)
+        # The other address may still answer.
+        assert await outcome(test, 0.3) == "no answer within 0.3 s"
+
+
 @pytest.mark.parametrize(
     "nonsense", [b"", b"220 mail ESMTP\r\n\r\n", b"HTTP/1.1 2000 X\r\n\r\n", b"x" * 100_000]
 )
 async def test_what_is_no_web_service_is_down(nonsense: bytes) -> None:
     async with web(nonsense) as (port, _):
         check = ModuleCheck(ident="m", when="pre", name="db")
-        assert "no web service" in await ModuleTest(check, port, lambda: None)()
+        assert "no web service" in await outcome(ModuleTest(check, port, lambda: None), 5)
 
 
 # -- disk -------------------------------------------------------------------------------------

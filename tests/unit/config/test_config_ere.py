@@ -27,6 +27,10 @@ from safepy.config.ere import compile_ere
         (r"\.tmp$", "x.tmp", True),
         ("(a|b)+c", "abc", True),
         ("[a-c&&b]", "&", True),
+        (r"\<sql\>", "my sql -x", True),
+        (r"\<sql\>", "mysqld", False),
+        (r"\<sql", "mysql", False),
+        (r"a\<", "a b", False),
     ],
 )
 def test_meaning(pattern: str, text: str, matches: bool) -> None:
@@ -37,7 +41,7 @@ def test_meaning(pattern: str, text: str, matches: bool) -> None:
     "pattern",
     [
         *("(", "[a", "*a", "a**", "a*?", "a*+", "(?i)a", "(?<x>a)", "a\\", "\\q", "a{2"),
-        *("[[:no:]]", "a{9999999999999999999}", "(" * 500, "x" * 2000, "[b-a]", "[+--]"),
+        *("[[:no:]]", "a{9999999999999999999}", "(" * 500, "a{,2}", "x" * 2000, "[b-a]", "[+--]"),
     ],
 )
 def test_refused_with_a_sentence(pattern: str) -> None:

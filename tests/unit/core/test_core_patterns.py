@@ -40,7 +40,21 @@ def test_a_chosen_name_costs_no_exponential_time():
 
 
 def test_what_cannot_be_read_is_refused():
-    for wrong in ("(", ")", "[a", "a{2", "*a", "a**", "\\", "(?i)a", r"\q", "a{9999}", "a{2,1}"):
+    wrong_ones = (
+        "(",
+        ")",
+        "[a",
+        "a{2",
+        "*a",
+        "a**",
+        "\\",
+        "(?i)a",
+        r"\q",
+        r"\<a",
+        "a{,2}",
+        "a{9999}",
+    )
+    for wrong in (*wrong_ones, "a{2,1}"):
         try:
             Pattern(wrong)
         except ValueError:

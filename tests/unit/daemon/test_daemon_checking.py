@@ -31,6 +31,7 @@ from safepy.config.schema import (
 from safepy.core.arbitration import Arbiter
 from safepy.daemon import checking
 from safepy.daemon.checking import Checking, Surroundings, arbitration_of, who
+from safepy.host import limits
 from safepy.host.scripts import ScriptRunner, script_environment
 from safepy.host.tasks import Tasks
 from safepy.model import Level
@@ -295,6 +296,53 @@ async def test_a_program_gets_its_words_and_is_killed_with_all_it_started(stage:
         made.enable("prim", False)
         await until(lambda: not alive(int(shell)) and not alive(int(child)))
         assert not stage.said and not stage.reports
+
+
+async def test_what_a_dead_program_left_behind_dies_before_the_next_one_begins(
+    stage: Stage,
+) -> None:
+    """Started again and again, it would leave one more each time."""
+    out = stage.tmp_path / "out"
+    stage.script("c.sh", f"sleep 100 & echo $! >> {out}; setsid sleep 100 & echo $! >> {out}")
+    async with stage.checking(custom("c.sh")) as made:
+        made.enable("prim", True)
+        await until(lambda: len(stage.said) >= 3)
+        left = [int(word) for word in out.read_text().split()]
+        assert len(left) >= 6
+        assert not any(alive(pid) for pid in left[:6])
+    assert stage.said[0].startswith("customcheck C The checker of custom.c died: exit code 0")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("n=0; while [ $n -lt 40 ]; do sleep 100 & n=$((n+1)); done; wait", "processes"),
+        ("exec python3 -c 'import time; x = bytearray(150 << 20); time.sleep(100)'", "memory"),
+    ],
+)
+async def test_a_program_that_takes_too_much_is_killed_and_shown(
+    stage: Stage, text: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "LOOK_EVERY_S", 0.2)
+    monkeypatch.setattr(limits, "PROCESSES_MAX", 20)
+    monkeypatch.setattr(limits, "MEMORY_BYTES_MAX", 100 << 20)
+    pids = stage.tmp_path / "pid"
+    stage.script("c.sh", f"echo $$ > {pids}; {text}")
+    async with stage.checking(custom("c.sh"), again_s=60) as made:
+        made.enable("prim", True)
+        await until(lambda: stage.said)
+        assert "The checker of custom.c died: it took more than" in stage.said[0]
+        assert said in stage.said[0]
+        assert made.notes() and not alive(int(pids.read_text()))
+
+
+async def test_a_program_is_the_first_that_goes_when_memory_runs_out(stage: Stage) -> None:
+    out = stage.tmp_path / "out"
+    stage.script("c.sh", f"sleep 0.3; cat /proc/self/oom_score_adj > {out}; exec sleep 100")
+    async with stage.checking(custom("c.sh")) as made:
+        made.enable("prim", True)
+        await until(lambda: out.exists() and out.read_text())
+        assert int(out.read_text()) == limits.OOM_SCORE
 
 
 async def test_a_program_that_ends_is_started_again_its_output_is_bounded(stage: Stage) -> None:

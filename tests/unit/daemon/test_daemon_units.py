@@ -46,6 +46,11 @@ def test_the_daemon_comes_back_and_leaves_applications_alone() -> None:
     assert found["ExecStopPost"].endswith("/safeadmin --release-addresses")
 
 
+def test_an_application_that_runs_out_of_memory_does_not_end_the_daemon() -> None:
+    """It lives in the same control group: by default systemd would stop all modules."""
+    assert settings("safeadmin.service")["OOMPolicy"] == "continue"
+
+
 def test_the_guard_comes_before_ordinary_services() -> None:
     found = settings("safekit-guard.service")
     assert found["DefaultDependencies"] == "no"

@@ -72,6 +72,34 @@ def test_interface_and_mask_may_be_named_and_a_wrong_place_is_corrected(tmp_path
     on_two_hosts(play)
 
 
+@pytest.mark.parametrize("promote", ["0", "1"])
+def test_an_address_that_came_later_to_the_same_network_stays(promote: str, tmp_path: Path) -> None:
+    """The virtual address came first, so it is the network's own one, and the kernel takes those
+    that stand beside it away with it: the node's address after a renewed lease, or that of another
+    module."""
+
+    def play(_: Other) -> None:
+        ip("link", "add", "eth1", "type", "veth", "peer", "name", "far1")
+        ip("link", "set", "eth1", "up")
+        ip("link", "set", "far1", "up")
+        run("sysctl", "-w", f"net.ipv4.conf.eth1.promote_secondaries={promote}")
+        run("sysctl", "-w", f"net.ipv4.conf.all.promote_secondaries={promote}")
+        memory = virtualip.boot_memory(tmp_path)
+        virtualip.place(Wanted("198.51.100.50", "eth1", 24), memory)
+        ip("addr", "add", "198.51.100.1/24", "dev", "eth1")
+        ip("addr", "add", "198.51.100.60/24", "dev", "eth1", "label", "eth1:vip")
+        ip("route", "add", "203.0.113.0/24", "via", "198.51.100.9")
+        assert "secondary" in shown("198.51.100.1")
+        assert virtualip.clear("198.51.100.50", memory)
+        assert not shown("198.51.100.50")
+        assert "198.51.100.1/24" in shown("198.51.100.1")
+        assert "secondary" not in shown("198.51.100.1")
+        assert "eth1:vip" in shown("198.51.100.60")
+        assert "src 198.51.100.1" in ip("route", "show", "198.51.100.0/24")
+
+    on_two_hosts(play)
+
+
 def test_what_cannot_be_set_says_what_to_do(tmp_path: Path) -> None:
     def play(_: Other) -> None:
         memory = virtualip.boot_memory(tmp_path)

@@ -14,7 +14,7 @@ from safepy.checkers import hostview
 from safepy.checkers.hostview import HostView
 from safepy.checkers.process import ProcessChecker
 from safepy.config.schema import Errd, Proc
-from safepy.core.events import ActionRequested
+from safepy.core.events import ActionRequested, Event
 from safepy.daemon.watching import Watching
 from safepy.errors import RequestRefused, ScriptError
 from safepy.host.processes import Process, Wanted
@@ -29,6 +29,8 @@ class Here:
         self.running: set[str] = set()
         self.units: set[str] = set()
         self.lines: list[str] = []
+        #: Of which resource a line was said, after how many actions.
+        self.told: list[tuple[str, int]] = []
         self.resources: dict[str, str] = {}
         self.posted: list[ActionRequested] = []
         self.handled: list[str] = []
@@ -53,6 +55,14 @@ class Here:
     def report(self, resource: str, value: str, _who: str) -> None:
         self.resources[resource] = value
 
+    def assign(self, resource: str, value: str, _who: str) -> Callable[[], None]:
+        self.resources[resource] = value
+        return lambda: self.told.append((resource, len(self.posted)))
+
+    async def happened(self, event: Event) -> None:
+        assert isinstance(event, ActionRequested)
+        self.posted.append(event)
+
     async def handler(self, path: str) -> None:
         self.handled.append(path)
         try:
@@ -70,7 +80,7 @@ class Here:
             self.view,
             self,
             self,
-            self.posted.append,
+            self.happened,
             self.handler,
             lambda: self.may_act,
             self.errdlist,
@@ -122,6 +132,8 @@ async def test_one_look_is_one_action(
     looks = here.lines.count(here.lines[0])
     assert posted == looks
     assert here.posted[0] == ActionRequested(action, "errd", "errd", services=services)
+    # What is done about it is said before what the resources are (reference 15.5).
+    assert here.told == [(proc.resource, 1) for proc in watched]
     kinds = {"Service" if proc.service else "Process" for proc in watched}
     assert {line.split()[0] for line in here.lines} == kinds
     assert {line.split()[1] for line in here.lines} == {proc.name for proc in watched}

@@ -160,6 +160,21 @@ async def test_a_log_that_cannot_be_made_stops_no_script(
     assert "No such file" in result.log_error
 
 
+async def test_an_application_is_no_harder_to_kill_than_others(
+    runner: ScriptRunner, write: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """The daemon is the last that goes when memory runs out; what it starts must not inherit it."""
+    own = Path("/proc/self/oom_score_adj")
+    before = own.read_text()
+    own.write_text("300")  # whoever may not be protected may not write less
+    try:
+        script = write(f"sleep 0.2; (cat /proc/self/oom_score_adj) > {tmp_path}/score")
+        await run(runner, script)
+    finally:
+        own.write_text(before)
+    assert (tmp_path / "score").read_text() == "0\n"
+
+
 async def test_death_by_a_signal(runner: ScriptRunner, write: Callable[[str], Path]) -> None:
     result = await run(runner, write("kill -SEGV $$"), log=False)
     assert (result.exit_code, result.signal, result.ok) == (None, signal.SIGSEGV, False)

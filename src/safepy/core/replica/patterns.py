@@ -3,7 +3,7 @@ r"""POSIX extended regular expressions in linear time (protocol S11).
 Python's `re` may take exponential time for a name that somebody chose with care. Here all ways to
 match are followed at once (Thompson's construction), so a name costs its length times the size
 of the expression at most, and what was seen before costs a look into a table. Same language as
-`config/ere.py`, without `\b` and `\B`.
+`config/ere.py`, without `\b`, `\B`, `\<` and `\>`.
 """
 
 from __future__ import annotations
@@ -204,6 +204,8 @@ class _Parser:
         if found is None:
             if re.compile(r"\{\d").match(text, at):
                 raise ValueError(f"{{ at position {at} is not closed")
+            if re.compile(r"\{,\d").match(text, at):
+                raise ValueError(f"{{, at position {at}: write {{0,")
             return None
         self._at = found.end()
         least = int(found[1])
@@ -221,7 +223,7 @@ class _Parser:
             raise ValueError("ends with a backslash")
         if sign in "wWsSdD":
             return re.compile("\\" + sign).match
-        if sign.isalnum():
+        if sign.isalnum() or sign in "<>":
             raise ValueError(f"\\{sign} at position {at} has no meaning here")
         return sign.__eq__
 
