@@ -156,12 +156,13 @@ class PeerView:
     """What one node tells the other in every heartbeat.
 
     `serving` is true while the sender's gate is or may be open. `request` carries a wish to
-    the other node ("swap", or empty) with a number that makes it count once.
+    the other node ("swap", "swap-detected", or empty) with a number that makes it count once.
     `lost_volatile`: the node lost its page cache since it was last active (protocol 2.1).
     `degraded`: it serves, and cannot be replicated from. `copy_since`: it wants to get only what
     was modified after this moment (Unix seconds, `secondforce -d`); 0: no such wish.
     `maintenance_until`: it takes no action by itself before this moment (Unix seconds); 0: it does.
     `held`: the failover rule that keeps it in WAIT, or "init" while one may; empty: none.
+    `failover`: as a secondary it would take over (`safekit failover`).
     """
 
     node: str
@@ -179,6 +180,7 @@ class PeerView:
     resources: tuple[tuple[str, str], ...] = ()
     maintenance_until: float = 0.0
     held: str = ""
+    failover: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,8 +120,6 @@ def decide(s: Situation) -> Decision:
         return Decision(Verdict.WAIT, "", "the other node has just restarted")
     if s.wish.startswith("prim"):
         return _forced_prim(s)
-    if not s.has_data:
-        return _without_data(s)
     if peer is not None and peer.config_digest != s.config_digest:
         return Decision(
             Verdict.WAIT,
@@ -131,6 +129,8 @@ def decide(s: Situation) -> Decision:
             blocked=True,
             remedy="config",
         )
+    if not s.has_data:
+        return _without_data(s)
     if peer is not None and leads(peer):
         return _peer_leads(s, peer)
     if s.wish.startswith("second"):

@@ -38,7 +38,7 @@ def adopt_requested(t: Turn, event: AdoptRequested) -> None:
     """The source's record is durable and our tree is flushed. An invitation from before
     something newer that we have seen is refused: its source has moved on without us (K7, I11)."""
     s = t.s
-    if s.phase is not Phase.FOLLOWING or not s.following or s.synced:
+    if s.phase is not Phase.FOLLOWING or not s.following or s.synced or _differs(t):
         return
     if event.epoch < s.wanted.promised or event.epoch <= s.wanted.epoch:
         return
@@ -195,6 +195,17 @@ def leave(t: Turn, cause: Cause) -> None:
     t.begin((*plan, Then.DECIDE))
 
 
+def failover_set(t: Turn, on: bool) -> None:
+    """A primary that knows that nobody takes over leaves this node behind when it stops, and may
+    lead again by its own record alone (E0). So a switch that was put on counts once a primary has
+    answered after it, and still served: then it will hand over."""
+    s = t.s
+    if on and not s.failover:
+        s.failover_since = t.now
+        s.failover_known = False
+    s.failover = on
+
+
 # Rules that hold at every moment.
 
 
@@ -218,7 +229,14 @@ def behind(t: Turn) -> bool:
 def rules(t: Turn) -> bool:
     if t.s.phase is not Phase.FOLLOWING:
         return False
-    return _adopted(t) or _take_over(t) or _source_gone(t) or _follow(t) or _request_heard(t)
+    return (
+        _adopted(t)
+        or _take_over(t)
+        or _source_gone(t)
+        or _changed(t)
+        or _follow(t)
+        or _request_heard(t)
+    )
 
 
 def _adopted(t: Turn) -> bool:
@@ -249,7 +267,7 @@ def _take_over(t: Turn) -> bool:
         t.announce(Level.CRITICAL, serving.ASLEEP if s.doubt else NOBODY_CAN_SAY)
         leave(t, Cause.SOURCE_GONE)
         return True
-    if cause is not Cause.SWAP and not s.failover:
+    if cause is not Cause.SWAP and not (s.failover and s.failover_known):
         t.announce(Level.EVENT, "Failover-off configured")
         t.announce(Level.CRITICAL, "Action stopstart called by failover-off")
         stopping.begin(t, "stopstart", start_again=True, cause=Cause.FAILOVER_OFF)
@@ -332,6 +350,21 @@ def _source_gone(t: Turn) -> bool:
         # Two followers and nobody to follow, unless one is about to take over (swap).
         gone = not s.handing_over or view.record.disk is not Disk.UPTODATE
     if not gone:
+        return False
+    leave(t, Cause.SOURCE_GONE)
+    return True
+
+
+def _differs(t: Turn) -> bool:
+    """The source has another configuration: it was changed while this node is synchronised."""
+    view = t.view
+    return view is not None and view.config_digest != t.s.params.config_digest
+
+
+def _changed(t: Turn) -> bool:
+    """Nodes with different settings (time-outs among them) do not become a pair."""
+    s = t.s
+    if not s.following or s.synced or s.adopting_version or s.plan or not _differs(t):
         return False
     leave(t, Cause.SOURCE_GONE)
     return True

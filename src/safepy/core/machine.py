@@ -138,7 +138,7 @@ def _happen(t: Turn, event: Event) -> None:
         case events.ActionRequested():
             requests.requested(t, event)
         case events.FailoverSet():
-            s.failover = event.on
+            following.failover_set(t, event.on)
             t.do(SetResource("usersetting.failover", "on" if event.on else "off"))
             reconfiguring.update(t)
         case events.PolicySet():
@@ -220,6 +220,8 @@ def _beat(t: Turn, event: events.BeatReceived) -> None:
     s.peer = view
     if t.heard_at >= s.links.observing_since:
         s.doubt = False
+    if view.serving and t.heard_at >= s.failover_since:
+        s.failover_known = True
     t.see_epochs(view)
     requests.heard(t)
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from safepy.model import Level, State, SyncPolicy
 
-from . import records, stopping, syncmode
+from . import maintenance, records, stopping, syncmode
 from .commands import SetResource
 from .events import ActionRequested
 from .state import Link, Phase
@@ -118,6 +118,8 @@ def _scheduled_done(t: Turn) -> bool:
     view = t.view
     if view is None or view.state is not State.PRIM:
         return False  # It is leaving, or gone: this node may be needed.
+    if maintenance.on(s):
+        return False
     sync_due(t, False)
     t.announce(Level.EVENT, "Synchronised as scheduled: waits for the next date (rfs_syncat_wait)")
     stopping.begin(t, "stopstart", start_again=True)

@@ -16,7 +16,7 @@ from . import commands as c
 from .events import ActionRequested, Event, StepDone, Tick, WitnessAnswered
 from .machine import step
 from .plans import Await
-from .state import Link, ModuleState
+from .state import Link, ModuleState, Phase
 
 #: Far more than any plan has steps.
 MAX_STEPS = 400
@@ -30,7 +30,8 @@ _AWAITED = {
 def preview(state: ModuleState, action: str, now: float) -> tuple[str, ...]:
     """What an administrator's `action` would do to this node now: a sentence a step, in order.
 
-    `action` is start, stop, stopstart, restart, swap, prim or second. Never changes `state`."""
+    `action` is start, stop, stopstart, restart, swap, prim, primforce or second. Never changes
+    `state`."""
     imagined = copy.copy(state)
     events: deque[Event] = deque([ActionRequested(action, who="plan")])
     said: list[str] = []
@@ -51,8 +52,10 @@ def preview(state: ModuleState, action: str, now: float) -> tuple[str, ...]:
                 said.append(sentence)
         if imagined.state is not before.state:
             said.append(f"{before.state} -> {imagined.state}: {imagined.reason}")
+    if imagined.phase is Phase.DECIDING and not imagined.plan:
+        said.append(f"then it waits: {imagined.reason}")
     said += _of_the_other(state, imagined)
-    return tuple(said)
+    return tuple(said) or (f"nothing happens: the module is {state.state}",)
 
 
 def _answer(order: c.Command) -> tuple[Event, ...]:
@@ -119,6 +122,6 @@ def _of_the_other(before: ModuleState, after: ModuleState) -> tuple[str, ...]:
         return (f"{peer} leads and starts the application; then this node is its secondary",)
     if before.peer is not None and before.peer.maintenance_until:
         return (f"{peer} does not take over: it is in maintenance; nobody serves until that ends",)
-    if not before.failover:
+    if before.peer is not None and not before.peer.failover:
         return (f"{peer} does not take over: automatic failover is off",)
     return (f"{peer} takes over and starts the application",)

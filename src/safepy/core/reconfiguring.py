@@ -10,11 +10,11 @@ from dataclasses import replace
 
 from safepy.model import Level
 
-from . import links
+from . import following, links
 from .events import Reconfigured
 from .failover import acting
 from .plans import Script, Watch
-from .state import Phase
+from .state import Params, Phase
 from .turn import Turn
 
 
@@ -27,20 +27,31 @@ def changed(t: Turn, event: Reconfigured) -> None:
         s.peer = None
     before = s.params
     s.params = replace(event.params, session=before.session, boot_id=before.boot_id)
-    s.failover = s.params.failover
+    following.failover_set(t, s.params.failover)
     s.links = links.with_lanes(s.links, s.params.lanes, t.now)
-    idents = {lane.ident for lane in s.params.lanes}
+    known = {f"heartbeat.{lane.ident}" for lane in s.params.lanes}
+    known |= {rule.resource for rule in s.params.rules.rules}
     s.told_resources = tuple(
         (name, value)
         for name, value in s.told_resources
-        if not name.startswith("heartbeat.") or name.partition(".")[2] in idents
+        if not name.startswith(("heartbeat.", "rule.")) or name in known
     )
+    s.told_rules = None
+    gone = _no_more(before, s.params)
+    s.resources = {name: value for name, value in s.resources.items() if name not in gone}
     s.checking = s.params.checking
     for watched in sorted(s.watched):
         # The checkers are new ones; what they are about is not tested yet.
         acting.watch(t, Watch(watched, True))
     t.announce(Level.EVENT, "The configuration has changed while the module runs")
     update(t)
+
+
+def _no_more(before: Params, after: Params) -> set[str]:
+    """Resources that the configuration names no more: a check that was `down` when it was taken out
+    must not keep a rule about its class true."""
+    checked = {name for name, _ in before.checks} - {name for name, _ in after.checks}
+    return checked | (before.resources.keys() - after.resources.keys())
 
 
 def update(t: Turn) -> None:

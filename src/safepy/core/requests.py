@@ -15,6 +15,8 @@ from .turn import Turn
 #: an end two nodes could exchange their roles for ever.
 COUNTED = ("restart", "stopstart", "wait", "swap")
 STARTS = ("start", "prim", "primforce", "second", "secondforce")
+#: What the other node is asked for: by an administrator here, or by a detector.
+SWAP, SWAP_DETECTED = "swap", "swap-detected"
 #: A request to the other node is repeated in the beats for so many pulses.
 REQUEST_PULSES = 20
 
@@ -47,7 +49,7 @@ def requested(t: Turn, event: ActionRequested) -> None:
         case "restart":
             _restart(t, event.services)
         case "swap":
-            swap(t)
+            swap(t, detected=bool(event.identity))
         case _:
             t.announce(Level.EVENT, f"Unknown action {event.action}")
 
@@ -162,13 +164,14 @@ def _restart(t: Turn, services: str) -> None:
     t.append(plans.restart(s.state, services))
 
 
-def swap(t: Turn) -> None:
-    """On PRIM: hand the lead over. On SECOND: ask the other node to."""
+def swap(t: Turn, detected: bool) -> None:
+    """On PRIM: hand the lead over. On SECOND: ask the other node to; `detected`: not for an
+    administrator."""
     s = t.s
     if s.phase is Phase.LEADING and s.link is Link.PAIRED and s.app_ready:
         serving.begin_swap(t)
     elif s.phase is Phase.FOLLOWING and s.synced and s.app_ready:
-        s.request = "swap"
+        s.request = SWAP_DETECTED if detected else SWAP
         s.request_id += 1
         s.request_until = t.now + REQUEST_PULSES * s.params.pulse_s
     else:
@@ -176,13 +179,18 @@ def swap(t: Turn) -> None:
 
 
 def heard(t: Turn) -> None:
-    """A wish of the other node, in its beats; counts once."""
+    """A wish of the other node, in its beats; it is heard once. One of a detector over there was
+    counted there; here it waits for the end of a maintenance, and sets no counter to zero."""
     s = t.s
     view = t.view
-    if view is None or view.request != "swap":
+    if view is None or view.request not in (SWAP, SWAP_DETECTED):
         return
     number = (s.links.peer_session, view.request_id)
     if s.answered == number:
         return
     s.answered = number
-    requested(t, ActionRequested("swap", who=view.node))
+    if view.request == SWAP:
+        requested(t, ActionRequested("swap", who=view.node))
+    elif not maintenance.suspends(t, ActionRequested("swap", view.node, identity=view.node)):
+        t.announce(Level.CRITICAL, f"Action swap called by {view.node}")
+        swap(t, detected=True)

@@ -255,8 +255,10 @@ def _swap_to_preferred(t: Turn) -> bool:
     view = t.view
     if s.link is not Link.PAIRED or s.plan or s.phase is not Phase.LEADING or view is None:
         return False
-    if s.join_epoch == s.swapped_epoch or not s.app_ready or view.record.epoch < s.join_epoch:
+    if s.join_epoch == s.swapped_epoch or not s.app_ready:
         return False
+    if s.params.has_rfs and view.record.epoch < s.join_epoch:
+        return False  # From before the join.
     if maintenance.on(s):
         return False
     if view.state is not State.SECOND or view.status is not Status.READY:

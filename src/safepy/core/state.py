@@ -202,6 +202,9 @@ class ModuleState:
     blocked: str = ""
     remedy: str = ""
     failover: bool = True
+    #: When it was last switched on here, and whether a primary has heard of it since.
+    failover_since: float = float("-inf")
+    failover_known: bool = True
 
     # The record: `record` is durable, `wanted` is what it shall be; both carry a version.
     record: Record = Record()  # noqa: RUF009 - a frozen value

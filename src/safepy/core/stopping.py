@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from safepy.model import Active, Disk, Level, Record, State
+from typing import TypeGuard
+
+from safepy.model import Active, Disk, Level, PeerView, Record, State
 
 from . import plans, records, serving
 from .arbitration import Arbiter
@@ -137,19 +139,20 @@ def stopped_record(t: Turn) -> Record | None:
         return records.gave_way(s.wanted)
     if s.params.has_rfs and not s.quiesced:
         return None
-    if s.link is not Link.PAIRED or not _secondary_stays(t):
+    secondary = t.view
+    if s.link is not Link.PAIRED or not _stays(secondary):
         return records.stopped(s.wanted, "P")
-    if not s.failover and Arbiter.WITNESS in s.params.arbitration.required:
+    if secondary.failover:
+        # Whatever the switch says here: it is the other node that takes over or does not.
+        return records.stopped(_outdated(t, s.wanted), "P")
+    if Arbiter.WITNESS in s.params.arbitration.required:
         # Both copies are equal; the witness will say that this node may lead again.
         return records.stopped(s.wanted, "P")
-    if not s.failover:
-        # Both copies are equal, and this node is the one that shall lead again.
-        return records.stopped(records.leave_behind(s.wanted), "P")
-    return records.stopped(_outdated(t, s.wanted), "P")
+    # Both copies are equal, and this node is the one that shall lead again.
+    return records.stopped(records.leave_behind(s.wanted), "P")
 
 
-def _secondary_stays(t: Turn) -> bool:
-    view = t.view
+def _stays(view: PeerView | None) -> TypeGuard[PeerView]:
     return view is not None and view.state is State.SECOND and view.record.disk is Disk.UPTODATE
 
 

@@ -227,6 +227,7 @@ class Turn:
             light=s.params.light,
             held=held(s),
             held_known=s.told_held == held(s) and self.heard_at >= s.held_at,
+            failover=s.failover,
         )
 
     def see_epochs(self, view: PeerView) -> None:
@@ -269,6 +270,7 @@ def view_of(state: ModuleState) -> PeerView:
         copy_since=state.copy_since,
         maintenance_until=maintenance_until_unix_s(state),
         held=held(state),
+        failover=state.failover,
     )
 
 

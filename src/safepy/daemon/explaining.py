@@ -6,6 +6,8 @@ from safepy.core.cost import cost
 from safepy.core.preview import preview
 from safepy.core.why import Why, why
 from safepy.daemon.node import Node
+from safepy.daemon.refusals import require_possible
+from safepy.errors import RequestRefused
 
 
 class Explaining:
@@ -20,6 +22,10 @@ class Explaining:
     async def plan(self, module: str, action: str) -> tuple[str, ...]:
         """`safekit plan ACTION`: what would happen on this node, a sentence a step."""
         found = self._node.get(module)
+        try:
+            require_possible(found, action)
+        except RequestRefused as refusal:
+            return (f"refused, nothing happens: {refusal.message}",)
         return preview(found.state, action, self._node.clock.boottime())
 
     async def cost(self, module: str, action: str) -> str:

@@ -74,6 +74,8 @@ def test_a_light_module_from_start_to_stop(node: One) -> None:
     for action in ("prim", "second", "swap", "primforce"):
         with pytest.raises(SafekitError, match="light"):
             node.act(action)
+        (said,) = node.ask("plan", action=action)
+        assert said.startswith("refused, nothing happens: ") and "light" in said
     with pytest.raises(SafekitError, match="light"):
         node.ask("failover", on=False)
 
@@ -88,6 +90,7 @@ def test_a_light_module_from_start_to_stop(node: One) -> None:
     seen = len(node.calls)
     Client(node.socket, wait_s=LIMIT_S).call("shutdown")
     assert node.shown == "STOP NotReady"
+    assert list(node.ask("plan", action="stop")) == ["nothing happens: the module is STOP"]
     assert node.called(seen) == [
         "stop_both UP WAIT stop",
         "transition UP WAIT stop",
