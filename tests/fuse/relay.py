@@ -7,14 +7,15 @@ import selectors
 import socket
 import struct
 import threading
+import time
 
 
 class Relay:
     """Listens at `address` and connects to `target` from `source` for each connection it gets.
 
-    `cut` resets every connection; with `refuse` set new ones are reset at once. `stop` leaves the
-    connections open and carries nothing (a half-open connection). `falsify` flips one bit in the
-    next piece that comes from the listener's side."""
+    `cut` resets every connection, `cut_near` one end of each (the other one is half-open then);
+    with `refuse` set new ones are reset at once. `stop` leaves the connections open and carries
+    nothing. `falsify` flips one bit in the next piece that comes from the listener's side."""
 
     def __init__(self, address: str, target: tuple[str, int], source: str) -> None:
         self._target = target
@@ -22,6 +23,8 @@ class Relay:
         self._listener = socket.create_server((address, 0))
         self._selector = selectors.DefaultSelector()
         self._pairs: dict[socket.socket, socket.socket] = {}
+        self._near: list[socket.socket] = []
+        self._left: list[socket.socket] = []
         self._lock = threading.Lock()
         self._ended = False
         self.refuse = False
@@ -41,8 +44,38 @@ class Relay:
             for end in list(self._pairs):
                 self._reset(end)
 
+    def cut_near(self) -> None:
+        """The ends of those who dialled are reset; the listener's end of each connection stays
+        open and nothing comes from it."""
+        with self._lock:
+            for near in self._near:
+                far = self._pairs.pop(near, None)
+                if far is not None:
+                    self._pairs.pop(far)
+                    self._selector.unregister(near)
+                    self._selector.unregister(far)
+                    self._end(near)
+                    self._left.append(far)
+            self._near.clear()
+
+    def far_end_is_closed(self, limit_s: float) -> bool:
+        """Of what `cut_near` left open: the listener closed each one within this time."""
+        until_s = time.monotonic() + limit_s
+        for far in self._left:
+            far.settimeout(max(0.01, until_s - time.monotonic()))
+            try:
+                while far.recv(1 << 16):
+                    pass
+            except TimeoutError:
+                return False
+            except ConnectionResetError:
+                pass
+        return bool(self._left)
+
     def close(self) -> None:
         self._ended = True
+        for far in self._left:
+            far.close()
         self._thread.join(5)
         self.cut()
         self._listener.close()
@@ -69,6 +102,7 @@ class Relay:
         except OSError:
             self._end(near)
             return
+        self._near.append(near)
         for one, other in ((near, far), (far, near)):
             one.settimeout(5)
             self._pairs[one] = other

@@ -4,13 +4,14 @@ done twice, nobody goes ALONE."""
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 
 import pytest
 from relay import Relay
 from test_fuse_worker_pair import picture
-from worker_pair import HandledWorker, Job, Pair, pair_up, release_held
+from worker_pair import HandledWorker, Job, Pair, join, pair_up, release_held
 
 from safepy.worker import messages
 
@@ -50,6 +51,17 @@ def broken(pair: Pair) -> Iterator[Broken]:
 
 def interrupted(report: messages.Report) -> bool:
     return isinstance(report, messages.Log) and "interrupted" in report.text
+
+
+def bytes_sent(worker: HandledWorker) -> int:
+    """To its peer, by its own count."""
+    for _ in range(2):  # the first one may have been on its way
+        worker.alive = None
+        until_s = time.monotonic() + 20
+        while worker.alive is None:
+            assert time.monotonic() < until_s, "no sign of life"
+            worker.pump(0.5)
+    return worker.alive.net_out_bytes
 
 
 def never_lost(worker: HandledWorker) -> None:
@@ -103,18 +115,21 @@ def test_f32_a_falsified_record_is_never_applied(broken: Broken) -> None:
     assert picture(a.public) == picture(b.public)
 
 
-def test_f29_a_half_open_connection_is_replaced(broken: Broken) -> None:
-    a, b = broken.workers
-    broken.relay.stop = True
-    job = Job(lambda: (a.public / "late").write_bytes(b"late"))
-    time.sleep(0.2)
-    assert job.is_alive(), "answered although nothing reached the secondary"
-    # The relay's ends stay open, so only the workers' own silence limit can end them.
-    broken.relay.stop = False
-    broken.relay.cut()
-    job.finish(a, b)
-    never_lost(a)
-    assert (b.public / "late").read_bytes() == b"late"
+def test_f29_a_half_open_connection_is_replaced(pair: Pair) -> None:
+    """The secondary's end is gone, the primary's is open and says nothing: the new connection is
+    taken, long before the old one could end by itself, and the old one is closed."""
+    made = Broken(pair, sendtimeout_s=3600.0)
+    a, b = made.workers
+    try:
+        made.relay.cut_near()
+        job = Job(lambda: (a.public / "late").write_bytes(b"late"))
+        job.finish(a, b)
+        made.goes_on()
+        assert (b.public / "late").read_bytes() == b"late"
+        assert made.relay.far_end_is_closed(5.0)
+        never_lost(a)
+    finally:
+        made.relay.close()
 
 
 def test_f26_after_sendtimeout_the_secondary_is_lost(pair: Pair) -> None:
@@ -190,3 +205,46 @@ def test_what_was_not_received_is_sent_once(pair: Pair) -> None:
         assert lines == [b"%04d" % turn for turn in range(300)]
     finally:
         made.relay.close()
+
+
+def loaded(a: HandledWorker, b: HandledWorker, files: int, size: int) -> None:
+    """The source serves alone, with this much to send."""
+    for number in range(files):
+        (a.beneath / f"f{number}").write_bytes(os.urandom(size))
+    a.step(lambda n: messages.Serve(n, 1))
+    a.open_gate("alone", 1)
+    a.send(messages.AllowFollower(1, False))
+    b.step(lambda n: messages.Follow(n, 1, False))
+    a.wait(lambda r: isinstance(r, messages.SyncChosen))
+
+
+@pytest.mark.parametrize("limit_s", [1.0, 60.0])
+def test_a_target_that_does_not_answer_for_reitimeout(pair: Pair, limit_s: float) -> None:
+    """It is given up, and the synchronisation begins again; within the limit nobody is hasty."""
+    rate = {"reiallowedbw_bytes_s": 8 << 20}
+    a, b = pair.worker("a", reitimeout_s=limit_s, **rate), pair.worker("b", reitimeout_s=60.0)
+    loaded(a, b, 4, 4 << 20)
+    b.process.send_signal(signal.SIGSTOP)
+    until_s = time.monotonic() + 3.0
+    while time.monotonic() < until_s:
+        a.pump(0.1)
+    b.process.send_signal(signal.SIGCONT)
+    join(a, b, 1)
+    said = [r.reason for r in a.reports if isinstance(r, messages.ResyncFailed)]
+    assert said == (["no answer from the other node in 1 s"] if limit_s == 1.0 else [])
+    assert picture(a.public) == picture(b.public)
+
+
+@pytest.mark.parametrize(("files", "size"), [(3, 2 << 20), (6000, 100)])
+def test_reiallowedbw_bounds_what_all_transfers_send(pair: Pair, files: int, size: int) -> None:
+    """Ten percent more than the rate at most, of few large files and of many small ones."""
+    bytes_s = 2 << 20 if files < 10 else 512 << 10
+    a, b = pair.worker("a", reiallowedbw_bytes_s=bytes_s), pair.worker("b")
+    sent = bytes_sent(a)
+    began_s = time.monotonic()
+    loaded(a, b, files, size)
+    join(a, b, 1)
+    took_s = time.monotonic() - began_s
+    sent = bytes_sent(a) - sent
+    assert sent > files * size
+    assert sent / took_s < 1.1 * bytes_s

@@ -30,6 +30,8 @@ class HandledWorker:
         self.door = self.folder / "doors" / "0"
         self.public.mkdir(parents=True, exist_ok=True)
         self.reports: list[Report] = []
+        #: Its newest sign of life.
+        self.alive: messages.Alive | None = None
         self.closed = False
         self._step = 0
         mounts.open_door(str(self.public), str(self.door))
@@ -108,7 +110,9 @@ class HandledWorker:
         report = messages.REPORT.decode(data)
         if isinstance(report, messages.FirstModification):
             self.send(messages.ModifiedRecorded(report.epoch))
-        if not isinstance(report, messages.Alive):
+        if isinstance(report, messages.Alive):
+            self.alive = report
+        else:
             self.reports.append(report)
 
     def open_gate(self, mode: str, epoch: int, for_s: float = 3600.0) -> None:

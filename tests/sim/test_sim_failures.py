@@ -399,7 +399,7 @@ def test_f54_configurations_that_differ() -> None:
 
 
 def test_f57_a_cloned_node_with_the_same_id() -> None:
-    """D0: it is not paired with, and said."""
+    """D0: nothing that it says is taken for the other node's; neither knows the other one."""
     cluster, first, second = pair(15)
     clone = replace(second.params, node="n1", peer="n2")
     second.power_off()
@@ -411,6 +411,10 @@ def test_f57_a_cloned_node_with_the_same_id() -> None:
     assert first.shown == ALONE
     assert first.state is not None
     assert first.state.peer is None or first.state.peer.node == "n2", "no view of a stranger"
+    assert second.shown == WAIT and second.disk.tree, "nothing is taken from it, nor from us"
+    for node in (first, second):
+        assert node.state is not None
+        assert snapshot(node.state, 0.0, node.clock_now()).peer_state == "UNKNOWN", node.name
 
 
 # -- flapping (protocol 9) ------------------------------
