@@ -151,7 +151,8 @@ class ModuleManager(
         if found.plan.config.mode == "light":
             raise RequestRefused(f"module {module} is light: there is no failover")
         found.post(FailoverSet(on))
-        await self.set_resource(module, "usersetting.failover", "on" if on else "off", who)
+        found.reporter.report("usersetting.failover", "on" if on else "off", who)
+        found.publish()
 
     async def shutdown(self, who: str) -> None:
         """Stop all running modules of this node; returns when they are STOP."""
