@@ -133,8 +133,8 @@ def test_the_module_may_come_from_the_environment(
 ) -> None:
     monkeypatch.setenv("SAFEMODULE", "other")
     daemon.states["other"] = [READY]
-    assert run("stop").exit_code == 0
-    assert run("stop", "-m", "demo").exit_code == 0
+    assert run("restart").exit_code == 0
+    assert run("restart", "-m", "demo").exit_code == 0
     assert [asked[1] for asked in daemon.asked] == ["other", "demo"]
 
 
