@@ -317,7 +317,7 @@ async def test_what_a_dead_program_left_behind_dies_before_the_next_one_begins(
     ("text", "said"),
     [
         ("n=0; while [ $n -lt 40 ]; do sleep 100 & n=$((n+1)); done; wait", "processes"),
-        ("exec python3 -c 'import time; x = bytearray(150 << 20); time.sleep(100)'", "memory"),
+        ("exec python3 -c 'import time; x = bytes([1]) * (150 << 20); time.sleep(100)'", "memory"),
     ],
 )
 async def test_a_program_that_takes_too_much_is_killed_and_shown(
