@@ -87,6 +87,36 @@ def test_f51_silent_corruption_is_found_by_name(pair: Pair, asked_on: str) -> No
     }
 
 
+#: Reads of the real file "f7" for a comparison end with EIO.
+UNREADABLE = """
+import errno
+import safepy.dataplane.resync.inspection as inspection
+
+class Disk:
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+    def pread(self, fd, size, offset):
+        if os.readlink(f"/proc/self/fd/{fd}").endswith("/d2/f7"):
+            raise OSError(errno.EIO, "Input/output error")
+        return os.pread(fd, size, offset)
+
+inspection.os = Disk()
+"""
+
+
+@pytest.mark.parametrize(("bad", "side"), [("a", "prim"), ("b", "second")])
+def test_f51_what_a_disk_refuses_to_read_is_named_and_the_rest_is_compared(
+    pair: Pair, bad: str, side: str
+) -> None:
+    a, b = (pair.worker(name, prelude=UNREADABLE if name == bad else "") for name in "ab")
+    epoch = pair_up(a, b)
+    Job(lambda: fill(a)).finish(a, b)
+    corrupt(b, "d3/f1")
+    found, done = verify(a, b, epoch)
+    assert (found, done.problem) == ({"d2/f7": f"unreadable on {side}", "d3/f1": "content"}, "")
+
+
 @pytest.mark.parametrize("acknowledge_on", ["receipt", "apply"])
 def test_nothing_differs_for_being_written_meanwhile(pair: Pair, acknowledge_on: str) -> None:
     a = pair.worker("a", acknowledge_on=acknowledge_on)

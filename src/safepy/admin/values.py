@@ -123,7 +123,8 @@ class Watched:
 @dataclass(frozen=True, slots=True)
 class Differing:
     """One name at which the two copies differ. `kind` is "content", "attributes", "missing on
-    prim" or "missing on second"; `mended`: they do not any more."""
+    prim", "missing on second", "unreadable on prim" or "unreadable on second" (the disk refuses to
+    read it); `mended`: they do not any more."""
 
     path: str
     kind: str

@@ -290,7 +290,7 @@ class CheckpointReached(msgspec.Struct, frozen=True, tag="checkpoint_reached"):
 
 class Difference(msgspec.Struct, frozen=True):
     """`path` as text, with backslashes for what is none; below the directory number `tree`. `kind`
-    is "content", "attributes", "missing on prim" or "missing on second"."""
+    is "content", "attributes", or "missing" or "unreadable", "on prim" or "on second"."""
 
     tree: int
     path: str

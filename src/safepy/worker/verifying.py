@@ -272,6 +272,9 @@ class Verification:
 
 
 def _kind(mine: Digest, theirs: Digest) -> str:
+    for side, digest in (("prim", mine), ("second", theirs)):
+        if inspection.UNREADABLE in digest:
+            return f"unreadable on {side}"
     if mine == theirs:
         return ""
     if mine == ABSENT:

@@ -22,6 +22,8 @@ Item = tuple[bytes, int, int]
 Digest = tuple[bytes, bytes]
 
 ABSENT: Digest = (b"", b"")
+#: In place of a digest: the disk cannot tell. Shorter than any digest.
+UNREADABLE = b"?"
 #: Of one inspection together: both nodes' loops stand still meanwhile.
 ITEMS_MAX = 64
 BYTES_MAX = 1 << 20
@@ -29,7 +31,9 @@ BYTES_MAX = 1 << 20
 
 def inspect(root_fd: int, path: Path, items: Sequence[Item], seed: int, acl: bool) -> list[Digest]:
     """Digests of names in one directory. `seed` is random for each run: nobody can prepare
-    contents that collide. Raises OSError when the disk fails, not when something is absent."""
+    contents that collide. What the disk refuses is `UNREADABLE`, one name does not keep the others
+    from being compared. Raises OSError when the directory cannot be opened for another reason than
+    being absent."""
     dir_fd = trees.open_or_none(root_fd, path)
     if dir_fd is None:
         return [ABSENT for _ in items]
@@ -40,25 +44,40 @@ def inspect(root_fd: int, path: Path, items: Sequence[Item], seed: int, acl: boo
 
 
 def _digest(dir_fd: int, item: Item, seed: int, acl: bool) -> Digest:
-    name, offset, length = item
-    found = trees.status(dir_fd, name)
-    if found is None:
-        return ABSENT
+    name, _, length = item
+    try:
+        found = trees.status(dir_fd, name)
+        if found is None:
+            return ABSENT
+        attributes = _attributes(dir_fd, name, found, seed, acl)
+    except OSError as error:
+        # Beside the loop it may vanish at any moment.
+        return ABSENT if error.errno in trees.GONE else (UNREADABLE, UNREADABLE)
+    if not length or not S_ISREG(found.st_mode):
+        return attributes, b""
+    try:
+        return attributes, _content(dir_fd, item, found, seed)
+    except OSError as error:
+        return ABSENT if error.errno in trees.GONE else (attributes, UNREADABLE)
+
+
+def _attributes(dir_fd: int, name: bytes, found: os.stat_result, seed: int, acl: bool) -> bytes:
     mode = found.st_mode
     link = os.readlink(name, dir_fd=dir_fd) if S_ISLNK(mode) else b""
     size = found.st_size if S_ISREG(mode) else 0
     links = 0 if S_ISDIR(mode) else found.st_nlink
     told = (mode, found.st_uid, found.st_gid, size, found.st_mtime_ns, found.st_rdev, links, link)
     extra = trees.read_xattrs(dir_fd, name, mode, acl)
-    attributes = xxh3_128_digest(msgspec.msgpack.encode((told, extra)), seed=seed)
-    content = b""
-    if length and S_ISREG(mode):
-        fd = trees.open_seen(dir_fd, name, found)
-        try:
-            content = xxh3_128_digest(os.pread(fd, length, offset), seed=seed)
-        finally:
-            os.close(fd)
-    return attributes, content
+    return xxh3_128_digest(msgspec.msgpack.encode((told, extra)), seed=seed)
+
+
+def _content(dir_fd: int, item: Item, found: os.stat_result, seed: int) -> bytes:
+    name, offset, length = item
+    fd = trees.open_seen(dir_fd, name, found)
+    try:
+        return xxh3_128_digest(os.pread(fd, length, offset), seed=seed)
+    finally:
+        os.close(fd)
 
 
 def further_names(
