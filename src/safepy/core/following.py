@@ -14,6 +14,7 @@ from . import (
     reunion,
     serving,
     stopping,
+    switching,
 )
 from .arbitration import Arbiter, evidence
 from .commands import Adopted
@@ -195,17 +196,6 @@ def leave(t: Turn, cause: Cause) -> None:
     t.begin((*plan, Then.DECIDE))
 
 
-def failover_set(t: Turn, on: bool) -> None:
-    """A primary that knows that nobody takes over leaves this node behind when it stops, and may
-    lead again by its own record alone (E0). So a switch that was put on counts once a primary has
-    answered after it, and still served: then it will hand over."""
-    s = t.s
-    if on and not s.failover:
-        s.failover_since = t.now
-        s.failover_known = False
-    s.failover = on
-
-
 # Rules that hold at every moment.
 
 
@@ -267,7 +257,7 @@ def _take_over(t: Turn) -> bool:
         t.announce(Level.CRITICAL, serving.ASLEEP if s.doubt else NOBODY_CAN_SAY)
         leave(t, Cause.SOURCE_GONE)
         return True
-    if cause is not Cause.SWAP and not (s.failover and s.failover_known):
+    if cause is not Cause.SWAP and not switching.takes_over(s):
         t.announce(Level.EVENT, "Failover-off configured")
         t.announce(Level.CRITICAL, "Action stopstart called by failover-off")
         stopping.begin(t, "stopstart", start_again=True, cause=Cause.FAILOVER_OFF)

@@ -31,6 +31,7 @@ from . import (
     requests,
     serving,
     stopping,
+    switching,
 )
 from .commands import CloseGate, Command, SetResource
 from .events import Event
@@ -138,7 +139,7 @@ def _happen(t: Turn, event: Event) -> None:
         case events.ActionRequested():
             requests.requested(t, event)
         case events.FailoverSet():
-            following.failover_set(t, event.on)
+            switching.put(t, event.on)
             t.do(SetResource("usersetting.failover", "on" if event.on else "off"))
             reconfiguring.update(t)
         case events.PolicySet():
@@ -220,8 +221,7 @@ def _beat(t: Turn, event: events.BeatReceived) -> None:
     s.peer = view
     if t.heard_at >= s.links.observing_since:
         s.doubt = False
-    if view.serving and t.heard_at >= s.failover_since:
-        s.failover_known = True
+    switching.heard(t, view)
     t.see_epochs(view)
     requests.heard(t)
 

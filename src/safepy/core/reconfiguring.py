@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from safepy.model import Level
 
-from . import following, links
+from . import links, switching
 from .events import Reconfigured
 from .failover import acting
 from .plans import Script, Watch
@@ -27,7 +27,7 @@ def changed(t: Turn, event: Reconfigured) -> None:
         s.peer = None
     before = s.params
     s.params = replace(event.params, session=before.session, boot_id=before.boot_id)
-    following.failover_set(t, s.params.failover)
+    switching.put(t, s.params.failover)
     s.links = links.with_lanes(s.links, s.params.lanes, t.now)
     known = {f"heartbeat.{lane.ident}" for lane in s.params.lanes}
     known |= {rule.resource for rule in s.params.rules.rules}
