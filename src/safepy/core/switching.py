@@ -1,4 +1,4 @@
-"""`safekit failover on|off`: whether this node, as a secondary, takes over by itself (reference 7.2).
+"""`safekit failover on|off`: whether this node takes over by itself as a secondary (reference 7.2).
 
 A primary that knows that nobody takes over leaves the secondary behind when it stops, and may lead
 again by its own record alone (E0). So a switch that was put on counts once a primary has answered
