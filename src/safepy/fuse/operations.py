@@ -209,7 +209,10 @@ class Filesystem:
             mtime_ns = now_ns if valid & protocol.FATTR_MTIME_NOW else mtime_ns
         mode = asked.mode & _PERMISSIONS if valid & protocol.FATTR_MODE else None
         if kill and mode is None and node in self._set_id:
-            mode = self._strangers_mode(node, gid)
+            chown = valid & (protocol.FATTR_UID | protocol.FATTR_GID)
+            # At a chown the kernel says so whoever asks.
+            if not (chown and callers.keeps_set_id(self._session.caller()[1])):
+                mode = self._strangers_mode(node, gid)
         op = ops.SetAttr(
             node,
             mode=mode,

@@ -159,17 +159,17 @@ class Changes:
 
     def kill_privileges(self, found: Object) -> None:
         """The duty of HANDLE_KILLPRIV_V2: root's writes keep what others' writes would clear."""
-        if not found.is_regular:
+        if found.is_directory or found.kind == stat.S_IFLNK:
             return
-        fd = self._objects.descriptor(found)
-        mode = stat.S_IMODE(os.fstat(fd).st_mode)
+        target = self._objects.target(found)
+        mode = stat.S_IMODE(os.stat(target).st_mode)
         lost = mode & stat.S_ISUID
         if mode & stat.S_IXGRP:  # without it, the bit once meant mandatory locking
             lost |= mode & stat.S_ISGID
         if lost:
-            _set_mode(fd, mode & ~lost)
+            _set_mode(target, mode & ~lost)
         try:
-            os.removexattr(fd, _CAPABILITY_XATTR)
+            os.removexattr(target, _CAPABILITY_XATTR)
         except OSError as error:
             if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
                 raise

@@ -70,13 +70,28 @@ def test_set_id_bits_and_the_owners_chown() -> object:
     results = []
     for mode in (0o4755, 0o2755, 0o6755, 0o2644, 0o6644):
         for gid, group in itertools.product((1001, 4242, 4243, -1), (1001, 4242, 77)):
-            for kind in ("file", "dir"):
+            for kind in ("file", "dir", "fifo"):
                 name = f"{mode:o}-{gid}-{group}-{kind}"
-                file(name) if kind == "file" else folder(name)
+                if kind == "fifo":
+                    os.mkfifo(name)
+                else:
+                    file(name) if kind == "file" else folder(name)
                 os.chown(name, 1001, group)
                 os.chmod(name, mode)
                 with user(1001, 1001, (4242,)):
                     results += [(name, tried(os.chown, name, -1, gid)), look(name)]
+    return results
+
+
+@on_both
+def test_set_group_id_stays_at_roots_chown_outside_of_the_group() -> object:
+    results = []
+    for mode, ids in itertools.product((0o2644, 0o2755, 0o6660), ((5, 6), (-1, 6), (5, -1))):
+        name = f"{mode:o}-{ids}"
+        file(name, uid=1001, gid=77)
+        os.chmod(name, mode)
+        with user(0, 4242):  # root, but neither by its group nor by a further one of the file's
+            results += [(name, tried(os.chown, name, *ids)), look(name)]
     return results
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 import time
 
 import pytest
@@ -30,6 +31,18 @@ def test_a_caller_that_cannot_be_seen_is_a_member_of_nothing_else() -> None:
     assert not callers.is_member(0, 7, 0)
 
 
+def test_root_keeps_set_group_id_and_an_ordinary_user_does_not() -> None:
+    root = os.geteuid() == 0
+    user = subprocess.Popen(["sleep", "60"], user=1001 if root else None)
+    try:
+        assert callers.keeps_set_id(os.getpid()) == root
+        assert not callers.keeps_set_id(user.pid)
+        assert not callers.keeps_set_id(0)
+    finally:
+        user.kill()
+        user.wait()
+
+
 @pytest.mark.parametrize(
     ("mode", "left"),
     [
@@ -43,6 +56,7 @@ def test_a_caller_that_cannot_be_seen_is_a_member_of_nothing_else() -> None:
 )
 def test_set_group_id_without_group_execute(mode: int, left: int | None) -> None:
     assert callers.mode_after_strangers_write(status(stat.S_IFREG | mode)) == left
+    assert callers.mode_after_strangers_write(status(stat.S_IFIFO | mode)) == left
     assert callers.mode_after_strangers_write(status(stat.S_IFDIR | mode)) is None
 
 
