@@ -17,9 +17,10 @@ _LOCAL = Rfs(replicated=())
 def digest(config: ModuleConfig) -> str:
     """Equal on both nodes, or they refuse each other.
 
-    Left out is what only says how this node does its own work: when it starts at boot, and how
-    much a reintegration may load it, waits and tells. Nothing of it changes what is replicated,
-    who leads or when, so a slower node may have other figures. Checks and `<errd>` look at this
+    Left out is what only says how this node does its own work: when it starts at boot, how much a
+    reintegration may load it, waits and tells, and what its scripts find in their environment
+    (`<var>`: where this node's programs lie). Nothing of it changes what is replicated, who leads
+    or when, so a slower node may have other figures. Checks and `<errd>` look at this
     node and may be changed while the module runs, and with them the rules that they generate; only
     the witnesses say who may serve alone.
     """
@@ -38,9 +39,11 @@ def digest(config: ModuleConfig) -> str:
         tuple(rule for rule in config.rules.rules if rule.origin is not Origin.GENERATED)
     )
     checks = tuple(each for each in config.checks if isinstance(each, SplitbrainCheck))
+    user = config.user and replace(config.user, variables=())
     shared = replace(
         config,
         rfs=rfs,
+        user=user,
         errd=Errd(),
         checks=checks,
         rules=RuleSet(),

@@ -240,3 +240,10 @@ def test_clocks_put_forward_do_not_swallow_a_night() -> None:
     first = schedule.next_after("30 2 * * *", datetime(2026, 10, 24, 12, 0, tzinfo=zone))
     again = schedule.next_after("30 2 * * *", first)
     assert again - first > timedelta(hours=20)
+
+
+def test_scripts_may_find_other_variables_on_the_other_node() -> None:
+    one = parse(document(rest='<user><var name="JAVA" value="/opt/a"/></user>'))
+    other = parse(document(rest='<user><var name="JAVA" value="/opt/b"/></user>'))
+    without = parse(document(rest=""))
+    assert one.digest == other.digest != without.digest, "without <user> no script runs"
