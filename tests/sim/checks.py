@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from addresschecks import AddressChecks
 from markchecks import MarkChecks
+from wishchecks import WishChecks
 
 from safepy.core.reunion import ancestors
 from safepy.core.state import FROZEN, Link, ModuleState, Phase
@@ -32,7 +33,7 @@ class Broken(AssertionError):
     """A promise was broken."""
 
 
-class Checks(MarkChecks, AddressChecks):
+class Checks(MarkChecks, AddressChecks, WishChecks):
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         #: number -> stable. Every one of them must be on whoever leads next.
@@ -108,6 +109,7 @@ class Checks(MarkChecks, AddressChecks):
             self.p1_p2_what_was_acknowledged_is_here(node)
             self.p4_never_stale_by_itself(node)
         self.i3_one_permission_for_one_period(node, before, after)
+        self.nothing_by_itself(node, before, after)
 
     def after_each(self) -> None:
         cluster = self.cluster

@@ -48,8 +48,8 @@ class Cluster:
         arbitration = params.get("arbitration", Arbitration())
         assert isinstance(arbitration, Arbitration)
         #: At most one node can go on alone (P3).
-        self.sound = arbitration.sound
         self.has_rfs = bool(params.get("has_rfs", True))
+        self.sound = arbitration.sound and self.has_rfs
         self.numbers = 0
         self.resources: list[tuple[float, str, str]] = []
         self.beats: list[tuple[str, c.SendBeat]] | deque[tuple[str, c.SendBeat]] | None = None

@@ -1,7 +1,8 @@
 """Two thousand random bad days. A red seed is a bug: `SIM_SEED=123 pytest tests/sim` repeats it.
 
 `SIM_SEEDS` changes how many run (default 2000, about a minute on two processors). At the end it is
-printed, and looked at, which rows of the transition table and which plans the days went through.
+printed, and looked at, which rows of the transition table, which plans and which kinds of failover
+rule the days went through.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def test_no_day_breaks_a_promise(first: int, outcomes: dict[int, Future[Outcome]
         pytest.fail(f"seed {seed} (repeat with SIM_SEED={seed}): {error}", pytrace=False)
 
 
-def test_days_and_stories_go_through_every_row_and_plan(
+def test_days_and_stories_go_through_every_row_plan_and_rule(
     outcomes: dict[int, Future[Outcome]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with watched() as covered:
@@ -55,3 +56,4 @@ def test_days_and_stories_go_through_every_row_and_plan(
         print(f"\n{covered.report()}")
     assert not covered.missing_rows()
     assert not covered.missing_plans()
+    assert not covered.missing_rules()

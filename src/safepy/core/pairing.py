@@ -211,7 +211,9 @@ def _says_it_left(t: Turn, view: PeerView | None) -> bool:
     if view is None:
         return False
     if not t.s.params.has_rfs:
-        return view.state is not State.SECOND
+        # With a higher number than ours it has led while we slept, and has given way since: it
+        # follows again once we lead under a number of our own.
+        return view.state is not State.SECOND or view.record.epoch > t.s.wanted.epoch
     # A view from before the join would say that it is not in sync: it says nothing.
     if view.record.epoch < t.s.join_epoch:
         return False
