@@ -9,6 +9,8 @@ that each round comes back to it.
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from labkit import modules
 from labkit.lab import Lab
@@ -84,6 +86,14 @@ def _server(node: Node) -> str:
     return node.shell(f"pgrep -o -f '[g]reeter.py {PORT}' || true").strip()
 
 
+def _served_by_another_than(node: Node, before: str) -> bool:
+    return _server(node) not in ("", before)
+
+
+def _stopstarted(node: Node, times: int) -> bool:
+    return _times(node, "probe", "Action stopstart from failover rule c_own") >= times
+
+
 def _why(node: Node, module: str) -> str:
     return safekit(node, "why", "-m", module)
 
@@ -119,7 +129,7 @@ def test_each_checker_acts_three_times_and_then_the_module_stops(lab: Lab) -> No
         for module in ("route", "cable"):
             wait_state(n1, module, "WAIT NotReady")
         wait_state(n2, "route", "ALONE Ready")
-        n1.wait_until("another server", lambda old=served_by: _server(n1) not in ("", old), 30)
+        n1.wait_until("another server", partial(_served_by_another_than, n1, served_by), 30)
         wait_state(n1, "web", "PRIM Ready")
         if turn == 1:
             _assert_told_while_it_waits(n1)
@@ -128,9 +138,7 @@ def test_each_checker_acts_three_times_and_then_the_module_stops(lab: Lab) -> No
         wait_state(n1, "cable", "ALONE Ready")
         n1.wait_until(
             f"detection {turn} of the program",
-            lambda count=turn: (
-                _times(n1, "probe", "Action stopstart from failover rule c_own") >= count
-            ),
+            partial(_stopstarted, n1, turn),
             30,
         )
         wait_state(n1, "probe", "ALONE Ready")
