@@ -150,7 +150,7 @@ class Story:
                 lanes = tuple(lane._replace(timeout_s=2 * lane.timeout_s) for lane in params.lanes)
                 changed = replace(params, lanes=lanes, config_digest="other")
                 cluster.nodes[node].params = changed
-                cluster.nodes[node].happen(e.Reconfigured(changed))
+                cluster.nodes[node].reconfigured()
             case ["kill", "daemon", node]:
                 cluster.nodes[node].kill_daemon(1.0)
             case ["kill", "worker", node]:

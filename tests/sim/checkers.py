@@ -32,6 +32,10 @@ class Checkers:
             self.values[name] = "init"
         return dict(self.values)
 
+    def renewed(self) -> None:
+        """Other checkers, of another configuration: none of them looks before it is told to."""
+        self._enabled.clear()
+
     def set(self, name: str, value: str) -> None:
         """The core says so."""
         self.values[name] = value

@@ -38,6 +38,8 @@ class Checks(MarkChecks, AddressChecks, WishChecks):
         self.cluster = cluster
         #: number -> stable. Every one of them must be on whoever leads next.
         self.owed: dict[int, bool] = {}
+        #: Of those, the ones that a secondary acknowledged: both nodes had them.
+        self.shared: set[int] = set()
         #: Acknowledged by one of two isolated leaders: on the final leader, or kept aside.
         self.diverged: dict[int, bool] = {}
         #: A total isolation lies between now and the last time the pair was in sync.
@@ -68,6 +70,8 @@ class Checks(MarkChecks, AddressChecks, WishChecks):
             self.diverged[write.number] = write.stable
         else:
             self.owed[write.number] = write.stable
+            if not alone:
+                self.shared.add(write.number)
 
     def fails(self, node: Node, power: bool) -> None:
         """A failure is about to happen to `node`: what may be lost by it?"""
@@ -264,6 +268,12 @@ class Checks(MarkChecks, AddressChecks, WishChecks):
         """From here both may lead: what only one of them has is found kept aside at worst. Not
         with a sound arbiter: then P3 holds whatever is cut."""
         if self.cluster.sound:
+            first, second = (node.has() for node in self.cluster.nodes.values())
+            # What both had, one of them has lost with its power, and the arbiter may choose that
+            # one: the second failure, so volatile writes are owed no more.
+            for number in [n for n, stable in self.owed.items() if not stable and n in self.shared]:
+                if (number in first) != (number in second):
+                    del self.owed[number]
             return
         self.split_possible = True
         first, second = (node.disk.tree for node in self.cluster.nodes.values())

@@ -368,12 +368,12 @@ class Day:
                 ),
                 config_digest="slower" if factor > 1 else "",
             )
-        node.happen(e.Reconfigured(node.params))
+        node.reconfigured()
         late, run = nodes[1], nodes[1].runs
 
         def too() -> None:
             if late.runs == run:  # A daemon that starts meanwhile has it already.
-                late.happen(e.Reconfigured(late.params))
+                late.reconfigured()
 
         self._later(0.0, 2.0, too)
         return True

@@ -133,6 +133,12 @@ class Node:
         # A little late, as timers are.
         self.timer = self.later(deadline - self.clock_now() + 0.0005, lambda: self.happen(e.Tick()))
 
+    def reconfigured(self) -> None:
+        """The running module takes `params`, which have changed."""
+        if self.state is not None:
+            self.checkers.renewed()
+        self.happen(e.Reconfigured(self.params))
+
     def _carry_out(self, command: c.Command) -> None:
         match command:
             case c.SendBeat():
