@@ -14,8 +14,8 @@ import resource
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 
+from safepy.host.settings import write_setting
 from safepy.host.tasks import Tasks
 
 LOOK_EVERY_S = 5.0
@@ -52,7 +52,7 @@ def confine(pid: int) -> None:
 
 def _score(pid: int, score: int) -> None:
     with contextlib.suppress(OSError):  # it has ended, or a container allows less
-        Path(f"/proc/{pid}/oom_score_adj").write_text(str(score))
+        write_setting(f"/proc/{pid}/oom_score_adj", str(score))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safepy.host.settings import write_setting
+
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 #: A route in the kernel's own words, fit for JSON: header fields, and "attrs" as [name, value].
 Route = dict[str, Any]
@@ -181,13 +183,13 @@ def _others_promoted(entry: Entry) -> Iterator[None]:
         name = socket.if_indextoname(entry.index)
         setting = Path(f"/proc/sys/net/ipv4/conf/{name}/promote_secondaries")
         before = setting.read_text()
-        setting.write_text("1")
+        write_setting(str(setting), "1")
     try:
         yield
     finally:
         if setting is not None and before:
             with contextlib.suppress(OSError):
-                setting.write_text(before)
+                write_setting(str(setting), before)
 
 
 @contextlib.contextmanager

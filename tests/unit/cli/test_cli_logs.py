@@ -93,6 +93,8 @@ def test_following_prints_new_lines_and_ends_by_interrupt(safe: Path, log: Modul
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell that starts the tests in the background has interrupts ignored for all of them.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as follower:
         try:
             assert follower.stdout is not None and follower.stderr is not None
