@@ -17,6 +17,9 @@ from addresschecks import AddressChecks
 from markchecks import MarkChecks
 from wishchecks import WishChecks
 
+from safepy.core import quiet
+from safepy.core.events import Event
+from safepy.core.machine import whole_step
 from safepy.core.reunion import ancestors
 from safepy.core.state import FROZEN, Link, ModuleState, Phase
 from safepy.model import Active, Disk, Gate, Record, State
@@ -50,6 +53,7 @@ class Checks(MarkChecks, AddressChecks, WishChecks):
         self.newest_gen = ""
         self.acknowledged_count = 0
         self.splits = 0
+        self.taken_quietly = 0
         self.odd_since: dict[str, float] = {}
 
     def fail(self, text: str) -> None:
@@ -114,6 +118,24 @@ class Checks(MarkChecks, AddressChecks, WishChecks):
             self.p4_never_stale_by_itself(node)
         self.i3_one_permission_for_one_period(node, before, after)
         self.nothing_by_itself(node, before, after)
+
+    def nothing_new_was_left_out(
+        self, node: Node, before: ModuleState, event: Event, after: ModuleState
+    ) -> None:
+        """What was taken in without a whole step is what a whole step makes of it."""
+        now = max(node.clock_now(), before.now)
+        if quiet.taken(before, event, now) is None:
+            return
+        self.taken_quietly += 1
+        whole, commands = whole_step(before, event, now)
+        whole.due = after.due  # A later one: nothing is lost by waking for the earlier one.
+        if commands or whole != after:
+            odd = [
+                f"{name}: {value} instead of {vars(after)[name]}"
+                for name, value in vars(whole).items()
+                if value != vars(after)[name]
+            ]
+            self.fail(f"{node.name}: a whole step would have said {commands}, changed {odd}")
 
     def after_each(self) -> None:
         cluster = self.cluster

@@ -120,6 +120,7 @@ class Node:
             return
         before = self.state
         self.state, commands = step(self.state, event, self.clock_now())
+        self.cluster.checks.nothing_new_was_left_out(self, before, event, self.state)
         self.cluster.stepped(self, before, self.state)
         for command in commands:
             self._carry_out(command)

@@ -1,6 +1,7 @@
 """The core's one door: `step` and `next_deadline` (design-examples 4).
 
-A step has three parts. The event changes what it says. Then the rules that hold at every moment
+A sign of life that says nothing new is taken in at once (`quiet.py`). Any other step has three
+parts. The event changes what it says. Then the rules that hold at every moment
 (the record, the link to the secondary, the election, the plan) run until none of them changes
 anything. Then what became visible is told: beats, resources, log lines, the snapshot.
 """
@@ -25,6 +26,7 @@ from . import (
     outlook,
     pairing,
     permission,
+    quiet,
     rebooting,
     reconfiguring,
     records,
@@ -61,7 +63,7 @@ def initial(params: Params, record: Record | None, now: float) -> ModuleState:
         # Told to the other node, it would call itself outdated, although it alone may have what
         # was acknowledged before (K9).
         known = records.unclaim(known)
-    return ModuleState(
+    state = ModuleState(
         params=params,
         now=now,
         state=State.STOP,
@@ -80,6 +82,8 @@ def initial(params: Params, record: Record | None, now: float) -> ModuleState:
         wanted=known,
         lost_volatile=_lost_volatile(params, known),
     )
+    state.due = outlook.next_moment(state)
+    return state
 
 
 def _lost_volatile(params: Params, record: Record) -> bool:
@@ -96,7 +100,16 @@ def _lost_volatile(params: Params, record: Record) -> bool:
 
 def step(state: ModuleState, event: Event, now: float) -> tuple[ModuleState, tuple[Command, ...]]:
     """What the module becomes when `event` happens at `now`, and what the shell must do."""
-    t = Turn(state, max(now, state.now))
+    now = max(now, state.now)
+    known = quiet.taken(state, event, now)
+    return whole_step(state, event, now) if known is None else (known, ())
+
+
+def whole_step(
+    state: ModuleState, event: Event, now: float
+) -> tuple[ModuleState, tuple[Command, ...]]:
+    """As `step`, whatever the event says. `now` is not before the last step."""
+    t = Turn(state, now)
     if t.now - state.now > state.params.detection_s / 4:
         # The shell should have said so; nothing may expire by it in any case (K18).
         _paused(t)
@@ -108,6 +121,8 @@ def step(state: ModuleState, event: Event, now: float) -> tuple[ModuleState, tup
         _settle(t)
         outlook.tell(t)
     invariants.check(t.s)
+    t.s.due = outlook.next_moment(t.s)
+    t.s.at_rest = quiet.at_rest(t.s) and not acting.stale(t)
     return t.s, tuple(t.out)
 
 
@@ -119,8 +134,9 @@ def _settle(t: Turn) -> None:
 
 
 def next_deadline(state: ModuleState) -> float | None:
-    """The moment at which the core wants a `Tick`: the next pulse, or whatever expires first."""
-    return outlook.next_moment(state)
+    """The moment at which the core wants a `Tick`: the next pulse, or whatever expires first.
+    None: nothing does (a light module)."""
+    return state.due if state.due < float("inf") else None
 
 
 def _happen(t: Turn, event: Event) -> None:

@@ -46,13 +46,12 @@ def _set(t: Turn, name: str, value: str) -> None:
 
 
 def _set_all(t: Turn, values: dict[str, str]) -> None:
-    told = dict(t.s.told_resources)
-    changed = [(name, value) for name, value in values.items() if told.get(name) != value]
+    told = t.s.told_resources
+    changed = {name: value for name, value in values.items() if told.get(name) != value}
     if not changed:
         return
-    told.update(changed)
-    t.s.told_resources = tuple(sorted(told.items()))
-    for name, value in changed:
+    t.s.told_resources = {**told, **changed}
+    for name, value in changed.items():
         t.do(SetResource(name, value))
 
 
@@ -141,22 +140,20 @@ def _beats(t: Turn) -> None:
     view = view_of(s)
     if view.held != s.told_held:
         s.told_held, s.held_at = view.held, t.now
-    s.links, sent = links.send(
-        s.links, t.now, everywhere=view != s.told_view, aligned=s.params.aligned_pulses
-    )
-    s.told_view = view
+    changed = view != s.told_view
+    s.links, sent = links.send(s.links, t.now, everywhere=changed, aligned=s.params.aligned_pulses)
+    if changed or s.told_view is None:
+        s.told_view = view
+    session, view = s.links.session, s.told_view
     for beat in sent:
-        t.do(
-            SendBeat(
-                beat.lane,
-                Beat(s.links.session, beat.counter, beat.echo_session, beat.echo_counter, view),
-            )
-        )
+        said = Beat(session, beat.counter, beat.echo_session, beat.echo_counter, view)
+        t.do(SendBeat(beat.lane, said))
 
 
-def next_moment(s: ModuleState) -> float | None:
-    """The first moment at which something is due or expires. Always in the future, except for
-    a pulse that is due now because nothing was ever sent. None: nothing is (a light module)."""
+def next_moment(s: ModuleState) -> float:
+    """The first moment at which something is due or expires; infinity: nothing is (a light
+    module). Always in the future, except for a pulse that is due now because nothing was ever
+    sent."""
     moments = [links.next_moment(s.links)]
     if s.serving and s.params.has_rfs and s.link in (Link.SOLO, Link.PAIRED):
         moments.append(s.renew_at)
@@ -183,8 +180,7 @@ def next_moment(s: ModuleState) -> float | None:
     moments += acting.next_moments(s)
     if s.params.syncdelta_s > SYNCDELTA_S_MIN:
         moments.append(s.stamp_at)
-    first = min((moment for moment in moments if moment > s.now), default=s.now)
-    return first if first < float("inf") else None
+    return min((moment for moment in moments if moment > s.now), default=s.now)
 
 
 def stopped(s: ModuleState) -> bool:

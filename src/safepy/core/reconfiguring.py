@@ -31,11 +31,11 @@ def changed(t: Turn, event: Reconfigured) -> None:
     s.links = links.with_lanes(s.links, s.params.lanes, t.now)
     known = {f"heartbeat.{lane.ident}" for lane in s.params.lanes}
     known |= {rule.resource for rule in s.params.rules.rules}
-    s.told_resources = tuple(
-        (name, value)
-        for name, value in s.told_resources
+    s.told_resources = {
+        name: value
+        for name, value in s.told_resources.items()
         if not name.startswith(("heartbeat.", "rule.")) or name in known
-    )
+    }
     s.told_rules = None
     gone = _no_more(before, s.params)
     s.resources = {name: value for name, value in s.resources.items() if name not in gone}

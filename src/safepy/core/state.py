@@ -191,6 +191,10 @@ class ModuleState:
 
     params: Params
     now: float
+    #: The first moment at which something is due or expires, as found by the last whole step.
+    due: float = field(default=float("-inf"), kw_only=True)
+    #: Until then signs of life that say nothing new need no whole step (`quiet.py`).
+    at_rest: bool = field(default=False, kw_only=True)
 
     # The visible state.
     state: State
@@ -381,7 +385,7 @@ class ModuleState:
     told_resync: str = ""
     told_sync: tuple[str, str] = ("", "")
     told_abnormal: str = ""
-    told_resources: tuple[tuple[str, str], ...] = ()
+    told_resources: Mapping[str, str] = field(default_factory=dict)
     told_shown: tuple[object, ...] = ()
 
     def copied(self) -> ModuleState:

@@ -33,7 +33,9 @@ def snapshot(state: ModuleState, wall_now: float, now: float | None = None) -> S
         waiting_for=_waiting_for(state),
         remedy=_remedy(state),
         record=state.record,
-        resources=tuple((name, value, wall_now) for name, value in state.told_resources),
+        resources=tuple(
+            (name, value, wall_now) for name, value in sorted(state.told_resources.items())
+        ),
         lanes=tuple((lane.lane.ident, lane.up is True) for lane in state.links.lanes),
         synchronisation=syncmode.in_words(state.sync_mode, state.sync_reason),
         sync_policy=syncmode.policy_in_words(state.record.policy),

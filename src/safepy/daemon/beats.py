@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from safepy.core.events import BeatReceived, Event, LaneAddress
 from safepy.errors import PeerError
-from safepy.model import Beat
+from safepy.model import Beat, PeerView
 from safepy.net.lanes import Lane, LaneEnds
 from safepy.wire.heartbeat import MAGIC, ForeignKey, Opener, Sealer
 
@@ -48,6 +48,10 @@ class Beats:
         self._opener = opener
         self._post = post
         self._on_trouble = on_trouble
+        #: The view that the core gave last, and the one that was told: the same object again as
+        #: long as it says the same, which is written once.
+        self._said: PeerView | None = None
+        self._told: PeerView | None = None
         self.troubles: dict[str, str] = {}
         self._understood_s: dict[str, float] = {}
         self._complained_s = -_COMPLAIN_EVERY_S
@@ -66,8 +70,12 @@ class Beats:
         the configuration is just taking away, or adding, is not there for a moment."""
         if lane not in self.lanes:
             return
-        view = replace(beat.view, resources=self._resources())
-        self.lanes[lane].send(self._sealer.seal(self._numbers[lane], replace(beat, view=view)))
+        resources = self._resources()
+        told = self._told
+        if told is None or beat.view is not self._said or told.resources is not resources:
+            self._said, self._told = beat.view, (told := replace(beat.view, resources=resources))
+        beat = replace(beat, view=told)
+        self.lanes[lane].send(self._sealer.seal(self._numbers[lane], beat))
 
     def _lane(self, ends: LaneEnds) -> Lane:
         name = ends.name

@@ -20,6 +20,7 @@ from safepy.daemon import boot, logs, releasing, site
 from safepy.daemon.manager import ModuleManager
 from safepy.daemon.node import Node
 from safepy.errors import SafekitError
+from safepy.host.memory import keep_large_buffers
 from safepy.host.notify import Notifier
 from safepy.host.priority import prefer_this_process
 from safepy.model import Snapshot
@@ -173,6 +174,8 @@ def main() -> None:
         if options.release_addresses:
             sys.exit(0 if releasing.release_all(paths) else 1)
         prefer_this_process()
+        # asyncio receives each datagram in a buffer of 256 KiB.
+        keep_large_buffers()
         asyncio.run(Daemon(paths, Notifier()).run())
     except SafekitError as error:
         print(f"safeadmin: {error}", file=sys.stderr)

@@ -16,6 +16,7 @@ from safepy.core import machine
 from safepy.core.commands import Command
 from safepy.core.events import BeatReceived, Event, Paused, Tick
 from safepy.core.state import ModuleState
+from safepy.host.clock import until_next
 
 #: Events that wait at most; beyond it heartbeats are dropped (the next ones say the same).
 INBOX_MAX = 1_000
@@ -52,6 +53,7 @@ class Runtime:
         self._wake = asyncio.Event()
         self._seen_s = now_s()
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due_s: float | None = None
         self._pulse: asyncio.TimerHandle | None = None
 
     def post(self, event: Event) -> None:
@@ -105,20 +107,28 @@ class Runtime:
         self._set_timer()
 
     def _set_timer(self) -> None:
+        deadline_s = machine.next_deadline(self.state)
+        if deadline_s == self._timer_due_s:
+            return
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        deadline_s = machine.next_deadline(self.state)
+        self._timer_due_s = deadline_s
         if deadline_s is not None:
             loop = asyncio.get_running_loop()
             delay_s = max(0.0, deadline_s - self._now_s())
-            self._timer = loop.call_later(delay_s, self.post, Tick())
+            self._timer = loop.call_later(delay_s, self._due)
+
+    def _due(self) -> None:
+        self._timer = self._timer_due_s = None
+        self.post(Tick())
 
     def _beat(self) -> None:
         """The separate beat of the loop that measures its gaps."""
         self._notice_pause()
         loop = asyncio.get_running_loop()
-        self._pulse = loop.call_later(self.pause_s / _PULSES_PER_PAUSE, self._beat)
+        delay_s = until_next(self.pause_s / _PULSES_PER_PAUSE, self._now_s())
+        self._pulse = loop.call_later(delay_s, self._beat)
 
     def _notice_pause(self) -> None:
         now_s = self._now_s()

@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from safepy.errors import LocalFault
+from safepy.host.clock import until_next
 from safepy.storage.private import private_opener
 from safepy.worker import messages
 
@@ -143,7 +144,7 @@ class WorkerHandle:
         _note_pid(self._pid_path, self.pid)
         self._loop.add_reader(self._sock, self._readable)
         self._loop.add_reader(self._pid_fd, self._died)
-        self._watch = self._loop.call_later(_WATCH_EVERY_S, self._watch_silence)
+        self._watch_later()
 
     def _flush(self) -> None:
         while self._waiting:
@@ -187,7 +188,11 @@ class WorkerHandle:
         limit_s = self._silence_s if self._spoke else max(self._silence_s, FIRST_WORD_S)
         if self._silent_s >= limit_s:
             self.kill(f"it was silent for {self._silent_s:.1f} s")
-        self._watch = self._loop.call_later(_WATCH_EVERY_S, self._watch_silence)
+        self._watch_later()
+
+    def _watch_later(self) -> None:
+        delay_s = until_next(_WATCH_EVERY_S, self._loop.time())
+        self._watch = self._loop.call_later(delay_s, self._watch_silence)
 
     def _died(self) -> None:
         _, status = os.waitpid(self.pid, 0)

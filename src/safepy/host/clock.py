@@ -17,6 +17,12 @@ class Clock(Protocol):
     def wall(self) -> float: ...
 
 
+def until_next(interval_s: float, now_s: float) -> float:
+    """Seconds to the next multiple of the interval: whoever does something now and then waits so,
+    and a process that does it for many modules wakes once for all of them."""
+    return interval_s - now_s % interval_s
+
+
 class SystemClock:
     """The clocks of this host."""
 

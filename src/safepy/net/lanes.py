@@ -24,6 +24,8 @@ from dataclasses import dataclass
 import asyncio_dgram
 from asyncio_dgram.aio import DatagramServer
 
+from safepy.host.clock import until_next
+
 SEND_LIMIT_S = 1.0
 #: Datagrams read in one turn of the loop: faster than forged ones fill the socket's buffer, and
 #: timers and the other lanes get their turns.
@@ -250,7 +252,7 @@ class Lane:
     async def _watch_address(self) -> None:
         """Ends when the local address is gone: a bound socket does not notice by itself."""
         while True:
-            await asyncio.sleep(self._address_poll_s)
+            await asyncio.sleep(until_next(self._address_poll_s, time.monotonic()))
             if not _has_address_lately(self.ends.local, self._address_poll_s / 2):
                 return
 

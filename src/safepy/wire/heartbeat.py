@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import struct
 from collections import OrderedDict
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -28,6 +28,8 @@ from safepy.wire.text import one_line
 VERSION = 1
 SESSION_BYTES = 16
 DATAGRAM_BYTES_MAX = 16 * 1024
+#: Around it are the header, the seal, and the other fields of the beat (a few hundred bytes).
+_VIEW_BYTES_MAX = DATAGRAM_BYTES_MAX - 512
 LANES_MAX = 255
 
 #: What every heartbeat begins with.
@@ -37,7 +39,6 @@ _TAG_BYTES = 16
 _SESSION_AT = len(MAGIC) + 1
 _KEYS_MAX = 4
 _ENCODE = msgspec.msgpack.Encoder().encode
-_DECODER = msgspec.msgpack.Decoder(Beat)
 #: Names, ids and wishes; whoever holds the key could put anything there.
 _IS_WORD = re.compile(r"[\w.:@-]{0,128}\Z", re.ASCII).match
 _HISTORY_MAX = 64
@@ -45,6 +46,21 @@ _HIGHEST = (1 << 63) - 1
 #: Unix seconds, the end of the year 9999; also no infinity and no NaN.
 _LAST_MOMENT = 253_402_300_800.0
 _RESOURCE_CHARACTERS_MAX = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """A `Beat` whose view is still, or already, bytes: most beats say the same as the last one."""
+
+    session: str
+    counter: int
+    echo_session: str
+    echo_counter: int
+    view: msgspec.Raw
+
+
+_BODY = msgspec.msgpack.Decoder(_Body)
+_VIEW = msgspec.msgpack.Decoder(PeerView)
 
 
 class ForeignKey(PeerError):
@@ -60,15 +76,27 @@ class Sealer:
         if len(self._session) != SESSION_BYTES:
             raise ValueError(f"a session has {SESSION_BYTES} bytes")
         self._cipher = AESGCM(_key(cluster_key, module, sender, self._session))
+        #: What was said last, and how it is written.
+        self._said: PeerView | None = None
+        self._written = msgspec.Raw()
 
     def seal(self, lane_number: int, beat: Beat) -> bytes:
         """The datagram. A beat's counter must be above that of every beat sealed before."""
+        if beat.view is not self._said:
+            self._said, self._written = beat.view, msgspec.Raw(_written(beat.view))
         header = _HEADER.pack(MAGIC, VERSION, self._session, lane_number, beat.counter)
-        body = _ENCODE(beat)
-        if len(header) + len(body) + _TAG_BYTES > DATAGRAM_BYTES_MAX:
-            # Too many resources must not silence the node: what decides goes first.
-            body = _ENCODE(replace(beat, view=replace(beat.view, resources=())))
+        body = _ENCODE(
+            _Body(beat.session, beat.counter, beat.echo_session, beat.echo_counter, self._written)
+        )
         return header + self._cipher.encrypt(_nonce(lane_number, beat.counter), body, header)
+
+
+def _written(view: PeerView) -> bytes:
+    said = _ENCODE(view)
+    if len(said) > _VIEW_BYTES_MAX:
+        # Too many resources must not silence the node: what decides goes first.
+        said = _ENCODE(replace(view, resources=()))
+    return said
 
 
 class Opener:
@@ -80,8 +108,8 @@ class Opener:
         self._sender = sender
         # Keys of sessions that proved themselves; the one not heard for the longest time goes.
         self._ciphers: OrderedDict[bytes, AESGCM] = OrderedDict()
-        #: What was said last, and what was made of it: most beats say the same again.
-        self._said: PeerView | None = None
+        #: What was said last, and what was made of it.
+        self._said = b""
         self._believed: PeerView | None = None
 
     def knows(self, datagram: bytes) -> bool:
@@ -120,18 +148,17 @@ class Opener:
 
     def _decode(self, body: bytes, session: bytes, counter: int) -> Beat:
         try:
-            beat = _DECODER.decode(body)
+            beat = _BODY.decode(body)
+            said = bytes(beat.view)
+            view = self._believed
+            if view is None or said != self._said:
+                view = _believed(_VIEW.decode(said))
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise PeerError("heartbeat with a body that is none") from error
-        if beat.session != session.hex() or beat.counter != counter:
+        if beat.session != session.hex() or beat.counter != counter or view.node != self._sender:
             raise PeerError("heartbeat whose body contradicts its header")
-        if beat.view.node != self._sender:
-            raise PeerError("heartbeat whose body contradicts its header")
-        if beat.view != self._said:
-            self._believed = _believed(beat.view)
-            self._said = beat.view
-        assert self._believed is not None
-        return replace(beat, view=self._believed)
+        self._said, self._believed = said, view
+        return Beat(beat.session, beat.counter, beat.echo_session, beat.echo_counter, view)
 
 
 def _believed(view: PeerView) -> PeerView:

@@ -11,7 +11,6 @@ import resource
 import signal
 import socket
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from typing import assert_never
@@ -19,6 +18,7 @@ from typing import assert_never
 import msgspec
 
 from safepy.errors import LocalFault, SafekitError
+from safepy.host.clock import until_next
 from safepy.host.loop import Loop
 from safepy.host.memory import keep_large_buffers
 from safepy.net.dialing import Incoming, Listener
@@ -36,12 +36,6 @@ CONTROL_FD = 3
 ALIVE_INTERVAL_S = 1.0
 #: Threads of a resynchronisation must not keep the loop from its turn for long.
 SWITCH_INTERVAL_S = 0.0005
-
-
-def _until_next_sign() -> float:
-    """Seconds to the next whole interval: the workers of a node report together, so that its daemon
-    wakes once for all of them."""
-    return ALIVE_INTERVAL_S - time.monotonic() % ALIVE_INTERVAL_S
 
 
 class Worker:
@@ -144,7 +138,7 @@ class Worker:
         knowledge = Knowledge(self._loop, setup, door_fds, self._log)
         self._context = Context(self._loop, setup, door_fds, self._control.report, knowledge)
         self._listen(setup)
-        self._loop.call_later(_until_next_sign(), self._alive)
+        self._loop.call_later(until_next(ALIVE_INTERVAL_S, self._loop.now_s), self._alive)
         knowledge.start(lambda problem: self._done(setup.step_id, not problem, problem))
 
     def _tune(self, order: messages.Tune) -> None:
@@ -289,7 +283,7 @@ class Worker:
                 finished=Context.progress_fields(finished),
             )
         )
-        self._loop.call_later(_until_next_sign(), self._alive)
+        self._loop.call_later(until_next(ALIVE_INTERVAL_S, self._loop.now_s), self._alive)
 
     def _done(self, step_id: int, ok: bool, detail: str) -> None:
         self._control.report(messages.Done(step_id, ok, detail))

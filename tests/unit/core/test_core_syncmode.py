@@ -157,7 +157,7 @@ def test_the_policy_is_the_default_again_after_it_was_followed() -> None:
     node.happen(e.SyncChosen(epoch, "everything", "asked for"))
     node.happen(e.CaughtUp(epoch))
     assert node.state.record.policy == SyncPolicy()
-    assert ("usersetting.rfssyncmode", "default") in node.state.told_resources
+    assert node.state.told_resources["usersetting.rfssyncmode"] == "default"
 
 
 def test_a_follower_begins_when_the_source_can_know_what_was_said_here() -> None:
@@ -252,7 +252,7 @@ def test_the_moment_in_sync_is_kept_fresh_for_syncdelta_only() -> None:
 def test_a_node_that_cannot_be_replicated_from_fills_nobody() -> None:
     node = alone()
     node.happen(e.DiskFault(node.state.record.epoch, Disk.OUTDATED, "EIO"))
-    assert ("rfs.degraded", "up") in node.state.told_resources
+    assert node.state.told_resources["rfs.degraded"] == "up"
     assert wait_beside(node) == []
     peer = node.commands(c.SendBeat)[-1]
     assert isinstance(peer, c.SendBeat) and peer.beat.view.degraded
@@ -284,7 +284,7 @@ def test_a_failed_synchronisation_shows_in_a_resource() -> None:
     node = alone()
     wait_beside(node)
     node.happen(e.ResyncFailed(node.state.record.epoch, "no room"))
-    assert ("rfs.reintegre_failed", "true") in node.state.told_resources
+    assert node.state.told_resources["rfs.reintegre_failed"] == "true"
 
 
 # A node that was put back to an older state (F50).
