@@ -173,7 +173,8 @@ def test_automatic_reboot_is_told_to_systemd_and_counted(node: One) -> None:
     node.become("ALONE Ready")
     assert not told.exists(), "never for an administrator"
     node.act("stopstart", identity="watcher")
-    until(told.exists, node.story)
+    # The shell makes the file before it writes.
+    until(lambda: told.exists() and told.read_text().endswith("\n"), node.story)
     assert told.read_text() == f"reboot --message=stopstart of {MODULE} called by watcher\n"
     assert "heart Action reboot called by watcher: automatic_reboot" in node.lines()
     assert node.shown == "ALONE Ready", "the end of the daemon stops the modules"
