@@ -1,11 +1,11 @@
 """What follows from true failover rules (reference: userconfig 16, 20).
 
-A rule is a level and an edge: it acts when it becomes true, and again after `period` if it still
-is when its action is over. Its action waits until the module can carry it out (a restart during a
+A rule is a level and an edge: it acts when it becomes true, and again after `period` if it still is
+when its action is over. Its action waits until the module can carry it out (a restart during a
 start), and is not asked for twice meanwhile. What moves the service (stop, stopstart, wait) has to
-be wanted for `handle_time`: a short disturbance costs no failover; what happens in place (restart)
-and swap do not wait. Where several rules are true the weightiest action is carried out, and
-while that one is being weighed nothing lighter happens.
+be wanted for `handle_time`, by one rule or by several in turn: a short disturbance costs no
+failover; what happens in place (restart) and swap do not wait. Where several rules are true the
+weightiest action is carried out, and while that one is being weighed nothing lighter happens.
 """
 
 from __future__ import annotations
@@ -133,12 +133,28 @@ def _look(t: Turn) -> None:
         return
     s.rules_seen = _key(t)
     known = facts(t)
+    weighed = _weighed(s)
     s.rules_true = s.params.rules.true(known)
     labels = frozenset(rule.label for rule in s.rules_true)
-    s.true_since = {label: s.true_since.get(label, t.now) for label in labels}
+    s.true_since = {
+        rule.label: s.true_since.get(rule.label, weighed.get(rule.action, t.now))
+        for rule in s.rules_true
+    }
     s.acted &= labels
     pre = frozenset(name for name, when in s.params.checks if when == "pre" and s.checking)
     s.untested = s.params.rules.waits_for(known, pre)
+
+
+def _weighed(s: ModuleState) -> dict[Action, float]:
+    """Since when each action has been wanted that was not carried out yet. It is the action that
+    has to stay the same for `handle_time`, whichever rule asks for it (reference 9.1): a
+    rule that becomes true as another one ends goes on counting where that one was."""
+    since: dict[Action, float] = {}
+    for rule in s.rules_true:
+        if rule.label not in s.acted:
+            began = s.true_since[rule.label]
+            since[rule.action] = min(began, since.get(rule.action, began))
+    return since
 
 
 # Acting.
