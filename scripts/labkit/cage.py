@@ -7,7 +7,6 @@ Works with the freezer of legacy control groups and with unified ones.
 from __future__ import annotations
 
 import time
-from functools import partial
 from pathlib import Path
 
 from .procs import LabError, Process, wait_until
@@ -82,13 +81,15 @@ class Cage:
             process.kill()
         self.thaw()
 
-    def remove(self) -> None:
-        groups = sorted(self.path.rglob("cgroup.procs"), key=lambda at: -len(at.parts))
-        for listing in groups:
-            wait_until(f"{listing.parent} is empty", partial(_rmdir, listing.parent), 5.0)
+    def removed(self) -> bool:
+        """Remove the groups; false while there are processes in them."""
+        for listing in sorted(self.path.rglob("cgroup.procs"), key=lambda at: -len(at.parts)):
+            if not _rmdir(listing.parent):
+                return False
         for parent in (self.path.parent, self.path.parent.parent):
             if parent.is_dir() and not any(at.is_dir() for at in parent.iterdir()):
                 _rmdir(parent)
+        return True
 
 
 def _rmdir(group: Path) -> bool:

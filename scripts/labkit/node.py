@@ -296,13 +296,14 @@ class Node:
         leader = self.leader()
         if leader is not None:
             leader.kill()
-        self.cage.kill()
         begun = time.monotonic()
-        while self._running():
+        # Again and again: a process may fork, or be on its way in, while the others are ended.
+        # One that comes after the group is gone cannot enter it, and starts nothing.
+        while not self.cage.removed():
             if time.monotonic() - begun > 2.0:
                 mounts.abort_fuse(connections)
             if time.monotonic() - begun > 20.0:
                 raise LabError(f"{self.name}: processes do not end: {self.cage.processes()}")
+            self.cage.kill()
             time.sleep(0.02)
-        self.cage.remove()
         mounts.unmount_below(self.place)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from labkit import layers, trees
 from labkit.lab import Lab
 from labkit.layout import Layout
 from labkit.mounts import mounted_below
-from labkit.procs import LabError
+from labkit.node import Node
+from labkit.procs import LabError, wait_until
 
 pytestmark = pytest.mark.lab
 COMMAND = Path(__file__).resolve().parents[2] / "scripts" / "lab"
@@ -152,6 +154,25 @@ def test_the_remains_of_a_killed_lab_are_cleaned(after_s: float) -> None:
     finally:
         lab.down()
     assert remains("e2eplain") == []
+
+
+def test_processes_that_are_still_on_their_way_into_a_node_end_with_it() -> None:
+    """A lab that is killed just when it starts a container leaves such a one."""
+    lab = Lab("e2eplain")
+    node = Node(lab.layout, "n1", 1)
+    node.cage.create()
+    entering = shlex.join(node.cage.entering("boot", ["sleep", "300"]))
+    script = f"for again in $(seq 100); do {entering} 2> /dev/null & sleep 0.005; done; wait"
+    late = subprocess.Popen(["/bin/sh", "-c", script])
+    try:
+        wait_until("the first is in", node.cage.processes, 5.0, 0.01)
+        node.destroy()
+        assert remains("e2eplain") == []
+        assert late.wait(10.0) == 0, "those that come later cannot enter, and end"
+    finally:
+        late.kill()
+        late.wait()
+        lab.down()
 
 
 def test_the_judge_sees_every_kind_of_difference(tmp_path: Path) -> None:
