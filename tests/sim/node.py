@@ -333,7 +333,9 @@ class Node:
         known = self.state.maintenance
         if known is not None and known.until <= self.clock_now():
             known = None
-        self.params = replace(self.params, loop=self.state.loop, maintenance=known)
+        fault = self.state.fault if self.state.phase is Phase.STOPPED else ""
+        loop = self.state.loop
+        self.params = replace(self.params, loop=loop, fault=fault, maintenance=known)
 
     def _record_in_flight(self) -> None:
         if self.saving is not None and self.cluster.rng.random() < 0.5:

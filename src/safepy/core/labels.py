@@ -25,6 +25,7 @@ _NAMES: dict[str, str] = {
     "rfs.rei_copy_time_metric": "Copy time",
     "heart.stopstartloop": "maxloop counter",
     "heart.maxloop": "Stop on maxloop",
+    "heart.fault": "Why it was stopped by itself",
 }
 _CLASSES: dict[str, str] = {
     "heartbeat": "Heartbeat link",

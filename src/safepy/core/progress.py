@@ -10,6 +10,7 @@ from . import addresses, commands, following, plans, records, requests, serving,
 from .events import ActionRequested, StepDone
 from .failover import acting
 from .plans import Address, Await, Callback, Save, Script, Then, Watch, Work
+from .restarts import FAULT
 from .state import FROZEN, Link, Params, Phase
 from .transitions import Cause
 from .turn import Turn
@@ -374,6 +375,7 @@ def _stopped(t: Turn) -> None:
     t.enter(State.STOP, Phase.STOPPED, Cause.ENDED)
     if s.fault:
         s.reason = s.fault
+        t.do(commands.SetResource(FAULT, s.fault))
     s.handing_over = False
     s.follow_after = 0.0
     if s.wanted.active is Active.NONE:

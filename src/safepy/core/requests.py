@@ -141,6 +141,8 @@ def start(t: Turn, wish: str) -> bool:
         return False
     s.wish = wish
     s.isolated = False
+    if s.fault:
+        t.do(SetResource(restarts.FAULT, ""))
     s.fault = ""
     s.sync_due = False
     s.record_broken = False

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+#: The resource that keeps, over a restart of the daemon, why a module was stopped by itself.
+FAULT = "heart.fault"
+
 
 @dataclass(frozen=True, slots=True)
 class LoopCount:

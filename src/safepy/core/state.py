@@ -51,8 +51,10 @@ class Params:
     maxloop: int = 3
     loop_interval_s: float = 24 * 3600.0
     automatic_reboot: bool = False
-    #: What an earlier run of the daemon counted, on this run's clock, and its maintenance.
+    #: What an earlier run of the daemon counted, on this run's clock, why it had stopped the module
+    #: by itself, and its maintenance.
     loop: LoopCount = LoopCount()  # noqa: RUF009 - a frozen value
+    fault: str = ""
     maintenance: Maintenance | None = None
     nicestop_s: float = 300.0
     forcestop_s: float = 300.0

@@ -29,6 +29,7 @@ def params_of(
         mode=config.mode,
         automatic_reboot=config.automatic_reboot,
         loop=known.loop,
+        fault=known.fault,
         maintenance=known.maintenance,
         has_rfs=config.rfs is not None,
         has_scripts=user is not None,

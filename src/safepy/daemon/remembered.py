@@ -1,5 +1,6 @@
 """What the core wants to know of an earlier run of the daemon, read from the resources: the counter
-of maxloop, which a reboot must not set to zero (reference 9.5), and a maintenance.
+of maxloop, which a reboot must not set to zero (reference 9.5), why it had stopped a module by
+itself, and a maintenance.
 
 Moments are kept as Unix seconds and become moments on this run's clock.
 """
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from safepy.config.vip import addresses
 from safepy.core import maintenance
-from safepy.core.restarts import LoopCount
+from safepy.core.restarts import FAULT, LoopCount
 from safepy.core.state import Maintenance
 from safepy.daemon.plan import Plan
 from safepy.errors import LocalFault
@@ -29,6 +30,7 @@ TESTED = (
 @dataclass(frozen=True, slots=True)
 class Remembered:
     loop: LoopCount
+    fault: str
     maintenance: Maintenance | None
 
 
@@ -38,15 +40,16 @@ def remembered(resources: Resources, clock: Clock) -> Remembered:
     since_unix_s = min(_number(resources, "heart.stopstartloop"), wall_s)
     count = int(_number(resources, "heart.stopstartcount"))
     loop = LoopCount(now_s - (wall_s - since_unix_s), count) if count > 0 else LoopCount()
+    fault = resources.get(FAULT) or ""
     if resources.get(maintenance.RESOURCE) != "on":
-        return Remembered(loop, None)
+        return Remembered(loop, fault, None)
     kept = maintenance.Kept(
         _number(resources, maintenance.UNTIL),
         _number(resources, maintenance.LENGTH),
         resources.get(maintenance.REASON) or "",
         resources.get(maintenance.BY) or "",
     )
-    return Remembered(loop, maintenance.taken_up(kept, now_s, wall_s))
+    return Remembered(loop, fault, maintenance.taken_up(kept, now_s, wall_s))
 
 
 def setting(resources: Resources, name: str, default: bool) -> bool:

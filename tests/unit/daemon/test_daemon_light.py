@@ -113,6 +113,18 @@ def test_errd_restarts_a_light_module_until_maxloop(node: One) -> None:
     starts = [call for call in node.calls if call.startswith("start_both")]
     assert starts == ["start_both WAIT UP start"] + 2 * ["start_both UP UP start"]
     assert "heart Action stop called by maxloop" in node.lines()
+    # The next daemon knows it, too, until somebody starts the module.
+    why = "stopped by maxloop: a detector asked for too many restarts"
+    assert node.ask("state")[0].reason == why
+    node.kill()
+    node.start()
+    node.become("STOP NotReady")
+    assert node.ask("state")[0].reason == why
+    node.act("start")
+    node.become("UP Ready")
+    noted = str(node.var / "modules" / MODULE / "resource.db")
+    kept = [each.value for each in resources.read(noted) if each.name == "heart.fault"]
+    assert kept == [""]
 
 
 def test_it_is_taken_up_when_the_daemon_comes_back(node: One) -> None:
