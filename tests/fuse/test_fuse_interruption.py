@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from relay import Relay
@@ -248,3 +249,41 @@ def test_reiallowedbw_bounds_what_all_transfers_send(pair: Pair, files: int, siz
     sent = bytes_sent(a) - sent
     assert sent > files * size
     assert sent / took_s < 1.1 * bytes_s
+
+
+def connections_to(port: int) -> int:
+    """How many are established, as the listening end counts them."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(1 for each in lines if each[3] == "01" and int(each[1].split(":")[1], 16) == port)
+
+
+def test_a_secondary_that_ends_in_the_middle_goes_on_where_it_was(pair: Pair) -> None:
+    """As after a reboot: nothing is left of the process that received, and its directory holds a
+    part. What is there is compared and not sent again; `nbrei` transfers run each time."""
+    files, size, transfers = 12, 1 << 20, 5
+    whole = files * size
+    a = pair.worker("a", transfers=transfers, reiallowedbw_bytes_s=4 << 20)
+    b = pair.worker("b", transfers=transfers)
+    sent = bytes_sent(a)
+    loaded(a, b, files, size)
+
+    def received() -> int:
+        return sum(path.stat().st_blocks * 512 for path in b.beneath.glob("f*"))
+
+    until_s = time.monotonic() + 20
+    most = 0
+    while received() < whole // 2:
+        assert time.monotonic() < until_s, f"{received()} bytes received"
+        most = max(most, connections_to(pair.ports["a"]))
+        a.pump(0.02)
+        b.pump(0.02)
+    assert most == transfers + 1, "one stream for what is live, and the transfers"
+    b.kill()
+    b.close()
+    first = bytes_sent(a) - sent
+    assert whole // 3 < first < whole
+    again = pair.worker("b", transfers=transfers)
+    again.step(lambda n: messages.Follow(n, 1, False))
+    join(a, again, 1)
+    assert bytes_sent(a) - sent - first < whole * 2 // 3
+    assert picture(a.public) == picture(again.public)

@@ -160,6 +160,35 @@ def test_the_policy_is_the_default_again_after_it_was_followed() -> None:
     assert node.state.told_resources["usersetting.rfssyncmode"] == "default"
 
 
+def test_rfs_rfssync_is_up_only_while_the_policy_can_be_applied() -> None:
+    node = Node(record=replace(TARGET, node="n1", peer="n2", cluster_id="cid", module="AM"))
+    leader = replace(SOURCE, node="n2", peer="n1", cluster_id="cid", module="AM")
+
+    def shown() -> str:
+        return node.state.told_resources["rfs.rfssync"]
+
+    node.hear(State.ALONE, leader)
+    assert shown() == "up"
+    node.happen(e.PolicySet(external("second")))
+    node.hear(State.ALONE, leader)
+    assert shown() == "down"
+    node.hear(State.ALONE, replace(leader, policy=external("prim")))
+    assert shown() == "up"
+    node.hear(State.ALONE, replace(leader, policy=external("prim", "v")))
+    assert shown() == "down"
+    node.happen(e.PolicySet(SyncPolicy()))
+    assert shown() == "up"
+
+
+def test_rfs_synced_says_whether_syncdelta_would_let_it_lead() -> None:
+    """Up in sync, up after the loss of the other node as long as that is younger, then down; and
+    without `syncdelta` there is no such resource."""
+    for synced_at, told in ((1000.0, "up"), (500.0, "down")):
+        node = fallen(synced_at, 600.0, wall=1200.0)
+        assert node.state.told_resources["rfs.synced"] == told
+    assert "rfs.synced" not in fallen(1000.0, 0.0, wall=1200.0).state.told_resources
+
+
 def test_a_follower_begins_when_the_source_can_know_what_was_said_here() -> None:
     node = Node()
     leader = replace(SOURCE, node="n2", peer="n1", cluster_id="cid", module="AM", peer_behind=True)

@@ -109,6 +109,21 @@ def test_chains_and_swaps_of_names(pair, mode, renames, kind):
     assert before.items() <= pair.inodes().items()
 
 
+@MODES
+def test_directories_swapped_that_share_files(pair, mode):
+    """Hard links lead from one to the other and out of both: nothing is copied, the links stay."""
+    pair.file("a/one")
+    pair.file("b/two")
+    for old, new in (("a/one", "b/one too"), ("b/two", "a/two too"), ("a/one", "outside")):
+        os.link(pair.left / old, pair.left / new)
+    before = pair.begin()
+    for old, new in (("a", "t"), ("b", "a"), ("t", "b"), ("b/one", "a/one"), ("outside", "b/in")):
+        pair.rename(old, new)
+    result, _ = pair.resync(mode)  # compares which names are one file, too
+    assert result.bytes_copied == 0
+    assert before.items() <= pair.inodes().items()
+
+
 @pytest.mark.parametrize("mode", ["zones", "walk"])
 def test_a_new_one_in_the_old_ones_place(pair, mode):
     pair.file("a/f")
