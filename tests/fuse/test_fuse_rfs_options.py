@@ -176,6 +176,13 @@ def test_figures_and_the_tools_that_look(mirror: Mirror) -> None:
         return shown(n1, "netout_bandwidth") not in ("", "0")
 
     until(carries, lambda: mirror.story(f"traffic {resources(n1)}"))
+
+    # rfs.rep_bandwidth: of the application's changes, on the node where they are made.
+    def replicates() -> bool:
+        return carries() and shown(n1, "rep_bandwidth") not in ("", "0")
+
+    until(replicates, lambda: mirror.story(f"replication {resources(n1)}"))
+    assert shown(n2, "rep_bandwidth") == "0"
     until(
         lambda: shown(n1, "netout_bandwidth") == "0",
         lambda: mirror.story(f"no traffic {resources(n1)}"),
