@@ -105,6 +105,22 @@ def test_what_must_hold_before_a_start(
     told = f"(pid {reader.pid}) has {mirror.data}/there open"
     assert [line for line in n1.lines() if line.startswith("rfsplug Opened") and told in line]
 
+    # On the node that is to become the secondary, too: it would disturb what is received.
+    n2 = mirror.n2
+    other = mirror.data.parent / "n2" / "data"
+    (other / "there").touch()
+    (other / "mine").touch()
+    late = holding(other / "mine", "r+")
+    outside.append(late)
+    n2.act("start")
+    named = f"(pid {late.pid}) has {mirror.data}/mine open for writing"
+    until(lambda: named in reason(n2), lambda: mirror.story(named))
+    assert n2.shown == "STOP NotReady"
+    late.kill()
+    late.wait()
+    n2.act("start")
+    mirror.become("PRIM Ready", "SECOND Ready")
+
 
 def test_callbacks(mirror: Mirror) -> None:
     begin(mirror, 'scripts="on"')
