@@ -36,9 +36,11 @@ echo "$(basename "$0") $*" >>"$SAFEUSERVAR/calls"
 """
 
 
-def begin(mirror: Mirror, attributes: str = "", inside: str = "") -> None:
+def begin(
+    mirror: Mirror, attributes: str = "", inside: str = "", timeout_ms: int = TIMEOUT_MS
+) -> None:
     rfs = f'<rfs {attributes}><replicated dir="{mirror.data}">{inside}</replicated></rfs>'
-    xml = config(PULSE_MS, TIMEOUT_MS, "", rfs).replace("%NODE%", "one")
+    xml = config(PULSE_MS, timeout_ms, "", rfs).replace("%NODE%", "one")
     for node in mirror.nodes:
         node.start()
         node.install(xml, MODULE_ID)
@@ -51,6 +53,18 @@ def begin(mirror: Mirror, attributes: str = "", inside: str = "") -> None:
 def resources(node: Daemon) -> dict[str, str]:
     (snapshot,) = node.ask("state")
     return {name: value for name, value, _ in snapshot.resources}
+
+
+def estimated(node: Daemon, mode: str) -> SyncEstimate:
+    """What `rfsdiff` tells once the other node's next heartbeat has come."""
+    told: list[SyncEstimate] = []
+
+    def tells() -> bool:
+        told.append(node.ask("estimate"))
+        return told[-1].mode == mode
+
+    until(tells, lambda: told[-1])
+    return told[-1]
 
 
 def reason(node: Daemon) -> str:
@@ -176,8 +190,9 @@ def test_figures_and_the_tools_that_look(mirror: Mirror) -> None:
     (mirror.at(n1) / "small").write_bytes(b"small")
     with pytest.raises(SafekitError, match="ALONE Ready, and only PRIM and SECOND Ready"):
         n1.ask("verify")
-    first: SyncEstimate = n1.ask("estimate")
-    assert first.mode in ("walk", "everything"), first
+    first = estimated(n1, "everything")
+    assert "(" in first.reason, "the row of the decision table stands behind it"
+    assert (first.names, first.files, first.bytes) == (3, 2, (4 << 20) + 5), first
     n2.act("start")
     mirror.become("PRIM Ready", "SECOND Ready")
     with pytest.raises(SafekitError, match="only a node that is ALONE"):
@@ -193,12 +208,14 @@ def test_figures_and_the_tools_that_look(mirror: Mirror) -> None:
 
     until(carries, lambda: mirror.story(f"traffic {resources(n1)}"))
 
-    # rfs.rep_bandwidth: of the application's changes, on the node where they are made.
+    # rfs.rep_bandwidth: of the application's changes, on the node that sends them and on the one
+    # that takes them in.
     def replicates() -> bool:
-        return carries() and shown(n1, "rep_bandwidth") not in ("", "0")
+        return carries() and all(
+            shown(node, "rep_bandwidth") not in ("", "0") for node in mirror.nodes
+        )
 
-    until(replicates, lambda: mirror.story(f"replication {resources(n1)}"))
-    assert shown(n2, "rep_bandwidth") == "0"
+    until(replicates, lambda: mirror.story(f"replication {[*map(resources, mirror.nodes)]}"))
     until(
         lambda: shown(n1, "netout_bandwidth") == "0",
         lambda: mirror.story(f"no traffic {resources(n1)}"),
@@ -220,11 +237,8 @@ def test_figures_and_the_tools_that_look(mirror: Mirror) -> None:
     with (mirror.at(n1) / "large").open("r+b") as file:
         file.write(b"x")
     (mirror.at(n1) / "new").write_bytes(b"12345")
-    found: SyncEstimate = n1.ask("estimate")
-    assert (found.mode, found.reason) == (
-        "zones",
-        "all changes since the other node was left behind are marked",
-    )
+    found = estimated(n1, "zones")
+    assert found.reason.startswith("what changed since both nodes were in sync is known (D"), found
     assert found.files == 2
     assert 128 * 1024 < found.bytes < 1 << 20
     n2.act("start")
@@ -301,3 +315,57 @@ def test_a_mount_that_does_not_answer(mirror: Mirror) -> None:
         lambda: mirror.story("alone again, with a new worker"),
         60.0,
     )
+
+
+def test_what_is_told_beforehand_is_what_follows(mirror: Mirror) -> None:
+    """`rfsdiff` names the mode and the reason of the synchronisation that then comes, and counts at
+    least what that copies: nothing, zones, a full one that was asked for."""
+    begin(mirror, timeout_ms=6_000)
+    n1, n2 = mirror.nodes
+    n1.act("prim")
+    until(lambda: n1.shown == "ALONE Ready", lambda: mirror.story("alone"))
+    (mirror.at(n1) / "large").write_bytes(os.urandom(2 << 20))
+    n2.act("start")
+    mirror.become("PRIM Ready", "SECOND Ready")
+
+    def comes(mode: str, row: str) -> SyncEstimate:
+        """What n1 tells; n2 then starts, and what was told comes true."""
+        told = estimated(n1, mode)
+        n2.act("start")
+        mirror.become("PRIM Ready", "SECOND Ready")
+
+        def true() -> bool:
+            """The figures are refreshed now and then."""
+            shown = resources(n1)
+            if (told.mode, told.reason) != (shown.get("rfs.rei_mode"), shown.get("rfs.rei_reason")):
+                return False
+            return (
+                int(shown["rfs.rei_copy_size_metric"]) * 1024 <= told.bytes + 1024
+                and int(shown["rfs.rei_copy_count_metric"]) <= told.files
+            )
+
+        until(true, lambda: mirror.story(f"{told} {resources(n1)}"))
+        assert row in told.reason
+        assert mirror.tree(n1) == mirror.tree(n2)
+        return told
+
+    def stops() -> None:
+        n2.act("stop")
+        mirror.become("ALONE Ready", "STOP NotReady")
+
+    stops()
+    assert comes("zones", "(D").bytes == 0
+    stops()
+    with (mirror.at(n1) / "large").open("r+b") as file:
+        file.write(os.urandom(10))
+    assert 0 < comes("zones", "(D").bytes <= 256 * 1024
+    stops()
+    n1.ask("rfssync", mode="full")
+    assert comes("everything", "rfssync full").bytes == 2 << 20
+    # Of a node that is not heard only what changed here is known.
+    os.kill(mirror.worker(n1), signal.SIGKILL)
+    n1.kill()
+    until(lambda: n2.shown == "ALONE Ready", lambda: mirror.story("n2 takes over"))
+    lost = estimated(n2, "zones")
+    assert lost.bytes == 0
+    assert "is not heard, may ask for more" in lost.reason

@@ -97,7 +97,10 @@ def _summary(state: VerifyState) -> str:
 @click.command(cls=Command, example="safekit rfsdiff -m AM")
 @output_option
 def rfsdiff(form: str) -> None:
-    """Tell what a resynchronisation would transfer if the other node came now."""
+    """Tell what a resynchronisation would transfer if the other node came now.
+
+    As far as this node knows: what the other node changed by itself comes on top.
+    """
     here = app()
     found: SyncEstimate = here.call("estimate", here.module)
     left_s = found.bytes / found.rate_bytes_s if found.rate_bytes_s else None

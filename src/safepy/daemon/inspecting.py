@@ -7,18 +7,21 @@ from typing import Any
 
 import msgspec
 
+from safepy.core import syncmode
 from safepy.core.events import ActionRequested
 from safepy.daemon.inspection import Verification
 from safepy.daemon.module import Module
 from safepy.daemon.node import Node
 from safepy.daemon.worker_link import WorkerLink
 from safepy.errors import LocalFault, RequestRefused
-from safepy.model import Level, State, Status
+from safepy.model import Level, State, Status, SyncMode
 
 JsonObject = dict[str, Any]
 
 #: One answer carries so many differences at most.
 _DIFFERENCES_AN_ANSWER = 500
+
+_UNHEARD = "what changed here is known; the other node, which is not heard, may ask for more"
 
 
 class Inspecting:
@@ -92,12 +95,23 @@ class Inspecting:
                 "ALONE knows what it would transfer",
                 f"safekit state -m {module}",
             )
-        answer = await worker.inspection.estimate(found.record.epoch)
+        least, reason = _least(found)
+        answer = await worker.inspection.estimate(found.record.epoch, least, reason)
         if answer.problem:
             raise LocalFault(answer.problem)
         told: JsonObject = msgspec.to_builtins(answer)
         estimate = {key: told[key] for key in ("mode", "reason", "names", "files", "bytes")}
         return {**estimate, "rate_bytes_s": found.figures.last_rate_bytes_s()}
+
+
+def _least(module: Module) -> tuple[SyncMode, str]:
+    """The least that a resynchronisation must look at, as far as the records tell: the one of the
+    other node only while it is heard."""
+    peer = module.state.peer
+    if peer is None or module.look().peer_state != peer.state.value:  # lost
+        return SyncMode.ZONES, _UNHEARD
+    choice = syncmode.choose(module.record, peer)
+    return choice.mode, f"{choice.reason} ({choice.row})"
 
 
 def _verified(module: Module, run: Verification) -> None:

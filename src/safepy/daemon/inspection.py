@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from safepy.errors import LocalFault, RequestRefused
+from safepy.model import SyncMode
 from safepy.worker import messages
 
 #: Differences that are kept by name; what is beyond is counted.
@@ -86,15 +87,16 @@ class Inspection:
         if self._run is not None and self._run.number == number and not self._run.over:
             self._send(messages.StopVerify(self._run.epoch, number))
 
-    async def estimate(self, epoch: int) -> messages.Estimated:
-        """What a resynchronisation would do now. Raises LocalFault."""
+    async def estimate(self, epoch: int, least: SyncMode, reason: str) -> messages.Estimated:
+        """What a resynchronisation would do now; `least` and `reason` are what the two records
+        say (core.syncmode). Raises LocalFault."""
         self._number += 1
         number = self._number
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[messages.Estimated] = loop.create_future()
         self._estimates[number] = answer
         try:
-            if not self._send(messages.Estimate(epoch, number)):
+            if not self._send(messages.Estimate(epoch, number, least.value, reason)):
                 raise LocalFault("the replication process does not run")
             async with asyncio.timeout(ESTIMATE_LIMIT_S):
                 return await answer

@@ -139,7 +139,7 @@ class _Counting:
     def _suspect_bytes(self, parent: int, name: bytes, path: bytes, found: os.stat_result) -> int:
         extents = self._extents.get(path, ())
         suspects = self._kept.suspects
-        if suspects and self._mode is not SyncMode.ZONES:
+        if suspects:
             ident = trees.ident_of(parent, name)
             extents = (*extents, *suspects.of(found.st_ino, ident))
         ranges: list[tuple[int, int]] = []

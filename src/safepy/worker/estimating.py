@@ -10,8 +10,6 @@ from safepy.worker import messages
 from safepy.worker.choosing import Offer, choose
 from safepy.worker.common import Context, in_thread
 
-ALL_MARKED = "all changes since the other node was left behind are marked"
-
 
 def begin(context: Context, keeper: Keeper, order: messages.Estimate) -> None:
     """The answer is reported. The memories are those of this moment; the trees are looked at in a
@@ -19,7 +17,7 @@ def begin(context: Context, keeper: Keeper, order: messages.Estimate) -> None:
 
     def known() -> None:
         suspect, incomplete = keeper.suspect_everything_because, keeper.incomplete
-        mode, reason = choose(SyncMode.ZONES, ALL_MARKED, suspect, incomplete, Offer())
+        mode, reason = choose(SyncMode(order.mode), order.reason, suspect, incomplete, Offer())
         exclusions = [Exclusion(rules) for rules in context.setup.notreplicated]
         suspects_of_all = keeper.suspects(mode is SyncMode.ZONES)
         kept = [

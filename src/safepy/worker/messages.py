@@ -171,11 +171,14 @@ class StopVerify(msgspec.Struct, frozen=True, tag="stop_verify"):
 
 
 class Estimate(msgspec.Struct, frozen=True, tag="estimate"):
-    """ALONE: how much would a resynchronisation that began now look at and copy? Answered by
+    """ALONE: how much would a resynchronisation that began now look at and copy? `mode`
+    (model.SyncMode) is the least that the two records allow, for `reason`. Answered by
     `Estimated`."""
 
     epoch: int
     number: int
+    mode: str
+    reason: str
 
 
 class Exit(msgspec.Struct, frozen=True, tag="exit"):

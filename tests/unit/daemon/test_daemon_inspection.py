@@ -7,6 +7,7 @@ import pytest
 from safepy.daemon import inspection
 from safepy.daemon.inspection import Inspection
 from safepy.errors import LocalFault, RequestRefused
+from safepy.model import SyncMode
 from safepy.worker import messages
 from safepy.worker.messages import Difference
 
@@ -81,7 +82,7 @@ async def test_a_worker_that_dies_ends_what_was_asked() -> None:
     worker = Worker()
     mine = Inspection(worker.send)
     run = mine.verify(5, "")
-    question = asyncio.create_task(mine.estimate(5))
+    question = asyncio.create_task(mine.estimate(5, SyncMode.WALK, "a crash"))
     await asyncio.sleep(0)
     mine.worker_gone("ended by SIGKILL")
     assert run.problem == "the replication process ended: ended by SIGKILL"
@@ -91,7 +92,7 @@ async def test_a_worker_that_dies_ends_what_was_asked() -> None:
     with pytest.raises(LocalFault, match="does not run"):
         mine.verify(5, "")
     with pytest.raises(LocalFault, match="does not run"):
-        await mine.estimate(5)
+        await mine.estimate(5, SyncMode.WALK, "a crash")
 
 
 async def test_a_worker_that_says_nothing_and_an_operator_who_left(
@@ -119,10 +120,11 @@ async def test_a_worker_that_says_nothing_and_an_operator_who_left(
 async def test_an_estimate() -> None:
     worker = Worker()
     mine = Inspection(worker.send)
-    question = asyncio.create_task(mine.estimate(5))
+    question = asyncio.create_task(mine.estimate(5, SyncMode.WALK, "a crash"))
     await asyncio.sleep(0)
     (order,) = worker.orders
     assert isinstance(order, messages.Estimate)
+    assert (order.mode, order.reason) == ("walk", "a crash")
     mine.heard(messages.Estimated(5, order.number + 1, "zones", "other", 0, 0, 0))
     answer = messages.Estimated(5, order.number, "walk", "because", 10, 3, 4096)
     mine.heard(answer)

@@ -93,10 +93,13 @@ def test_a_walk_counts_marks_and_suspects(tree: tuple[Path, int]) -> None:
     assert found == (ALL_NAMES, 3, 2 * ZONE_BYTES + 1000 + 50)
 
 
-def test_a_suspect_inode_does_not_count_where_only_marks_are_compared(
-    tree: tuple[Path, int],
-) -> None:
-    assert told(tree, ZONES, ("walk", b"sub", 0, 0), suspects=Suspects(True)) == (4, 0, 0)
+def test_suspect_content_counts_wherever_its_file_is_visited(tree: tuple[Path, int]) -> None:
+    suspects = Suspects()
+    suspects.add(os.stat(tree[0] / "sub/c").st_ino, 0, TO_THE_END)
+    suspects.add(os.stat(tree[0] / "a").st_ino, 0, TO_THE_END)
+    assert told(tree, ZONES, suspects=suspects) == (0, 0, 0)
+    assert told(tree, ZONES, ("walk", b"sub", 0, 0), suspects=suspects) == (4, 1, 300)
+    assert told(tree, ZONES, ("attributes", b"a", 0, 0), suspects=suspects) == (1, 1, 1000)
 
 
 def test_deep_trees_and_names_that_are_no_text(tree: tuple[Path, int]) -> None:
