@@ -253,6 +253,7 @@ def _open_log(path: Path | None, script: str, append: bool = False) -> tuple[int
         return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), None, ""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     header = f"----------- {datetime.now():%Y-%m-%dT%H:%M:%S} {script}\n"
+    fd = -1
     try:
         if append:
             fd = os.open(path, flags & ~os.O_EXCL, 0o640)
@@ -261,6 +262,8 @@ def _open_log(path: Path | None, script: str, append: bool = False) -> tuple[int
         fcntl.flock(fd, fcntl.LOCK_SH)
         os.write(fd, header.encode())
     except OSError as exc:
+        if fd >= 0:  # made, but there is no room for its first line
+            os.close(fd)
         return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), None, f"{path}: {exc.strerror}"
     return fd, path, ""
 

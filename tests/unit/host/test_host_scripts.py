@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 import time
@@ -158,6 +159,26 @@ async def test_a_log_that_cannot_be_made_stops_no_script(
     assert (tmp_path / "ran").exists()
     assert result.log_path is None
     assert "No such file" in result.log_error
+
+
+@pytest.mark.parametrize("resident", [False, True])
+async def test_a_log_without_room_for_its_first_line_keeps_no_descriptor(
+    runner: ScriptRunner, write: Callable[[str], Path], tmp_path: Path, resident: bool
+) -> None:
+    script, log = write("exit 0"), tmp_path / "x.ulog"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def still_open() -> list[str]:
+        links = [fd for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()]
+        return [name for name in map(os.readlink, links) if name == str(log)]
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # the kernel refuses each byte
+    try:
+        result = await runner.run(script, [], ENVIRONMENT, 5.0, log, 1 << 20, resident)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert result.ok and str(log) in result.log_error
+    assert still_open() == []
 
 
 async def test_an_application_is_no_harder_to_kill_than_others(
