@@ -187,11 +187,14 @@ def allocate_id(paths: Paths, name: str, imposed: int | None = None) -> int:
     try:
         mine.active.mkdir(mode=0o755, parents=True, exist_ok=True)
         temporary = mine.id_file.with_name(f".id.{secrets.token_hex(8)}")
-        _write(temporary, f"{wanted}\n".encode(), 0o644)
-        temporary.rename(mine.id_file)
+        try:
+            _write(temporary, f"{wanted}\n".encode(), 0o644)
+            temporary.rename(mine.id_file)
+        finally:
+            temporary.unlink(missing_ok=True)
         _sync_folder(mine.active)
     except OSError as exc:
-        raise PackageError(f"{exc.filename}: {exc.strerror}") from exc
+        raise PackageError(f"{exc.filename or mine.id_file}: {exc.strerror}") from exc
     return wanted
 
 

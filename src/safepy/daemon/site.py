@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import logging
 import os
 import secrets
@@ -151,6 +152,8 @@ def replace_file(path: str, data: bytes, mode: int) -> None:
         finally:
             os.close(folder_fd)
     except OSError as error:
+        with contextlib.suppress(OSError):  # it may be what there was no room for, or a key
+            os.unlink(temporary)
         raise LocalFault(f"{path} cannot be written: {error.strerror}") from error
 
 

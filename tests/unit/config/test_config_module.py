@@ -1,6 +1,8 @@
 """Module folders and packages: what is installed, and the attacks that are not."""
 
+import errno
 import os
+import resource
 import stat
 import struct
 import zipfile
@@ -333,3 +335,19 @@ def test_remains_of_a_killed_install_are_removed(paths: Paths) -> None:
     (stale / "x").touch()
     module.install(TEMPLATE, paths.modules, "m")
     assert [path.name for path in paths.modules.iterdir()] == ["m"]
+
+
+def test_a_disk_without_room_leaves_the_id_and_no_remains(paths: Paths) -> None:
+    module.install(TEMPLATE, paths.modules, "m")
+    module.allocate_id(paths, "m")
+    mine = paths.module("m")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # the kernel refuses each byte
+    try:
+        with pytest.raises(PackageError) as refusal:
+            module.allocate_id(paths, "m", imposed=7)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert refusal.value.message == f"{mine.id_file}: {os.strerror(errno.EFBIG)}"
+    assert module.module_id(mine) == 1
+    assert [path.name for path in mine.active.iterdir()] == ["id"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,19 @@ def test_a_key_that_others_can_read_or_that_is_none(paths: Paths) -> None:
     paths.cluster_key.write_text("not base64!\n")
     with pytest.raises(LocalFault, match="holds no cluster key"):
         site.load_key(paths)
+
+
+def test_a_disk_without_room_leaves_the_key_and_no_remains(paths: Paths) -> None:
+    key = site.make_key(paths)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # the kernel refuses each byte
+    try:
+        with pytest.raises(LocalFault, match=r"cluster\.key cannot be written"):
+            site.make_key(paths)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert site.load_key(paths) == key
+    assert [path.name for path in paths.cluster.iterdir()] == [paths.cluster_key.name]
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "link"])
