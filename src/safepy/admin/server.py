@@ -1,8 +1,9 @@
 """The local control socket: who may speak, one line in, one line out (protocol S12).
 
 Every connection is a task of its own that carries out one request after the other, so a client
-that hangs, floods or dies harms nobody but itself. Errors meant for the operator become
-replies; anything else is a bug: it is logged in full and answered with one line.
+that hangs, floods or dies harms nobody but itself. Errors meant for the operator, and what a
+disk refuses, become replies; anything else is a bug: it is logged in full and answered with one
+line.
 """
 
 from __future__ import annotations
@@ -38,6 +39,14 @@ log = logging.getLogger(__name__)
 IDLE_S = 60.0
 WRITE_S = 30.0
 MAX_CLIENTS = 128
+
+#: What a disk says that no program can help, and what an administrator can do about it.
+_DISK_HINTS = {
+    errno.ENOSPC: "make room (df -h, df -i), then give the command again",
+    errno.EDQUOT: "make room (quota), then give the command again",
+    errno.EROFS: "see dmesg for why it is read-only; mount it writable, then try again",
+    errno.EIO: "the disk fails: see dmesg",
+}
 
 _UCRED = struct.Struct("3i")
 _SO_PEERGROUPS = 59  # Linux 4.13; the socket module has no name for it
@@ -151,6 +160,8 @@ class AdminServer:
         except SafekitError as refusal:
             return _failure(refusal)
         except Exception as bug:
+            if isinstance(bug, OSError) and bug.errno in _DISK_HINTS:
+                return _failure(_disk_fault(bug))
             log.exception("a control request failed")
             return Reply(
                 ok=False,
@@ -175,6 +186,12 @@ class AdminServer:
         finally:
             await self._manager.record_command_end(number, exit_code)
         return Reply(ok=True, data=data)
+
+
+def _disk_fault(error: OSError) -> LocalFault:
+    where = f"{error.filename}: " if error.filename else ""
+    log.warning("a command could not be carried out: %s", error)
+    return LocalFault(f"{where}{error.strerror}", _DISK_HINTS[error.errno or 0])
 
 
 def _listen(path: str, gid: int | None) -> socket.socket:

@@ -161,12 +161,21 @@ def undo(paths: ModulePaths) -> None:
 
 
 def keep_active(paths: ModulePaths) -> Path | None:
-    """A copy of the active configuration, to go back to."""
+    """A copy of the active configuration, to go back to. Raises LocalFault; then there is none."""
     if not folders.is_configured(paths):
         return None
     copy = paths.active.with_name(f".{paths.name}.before")
     shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(paths.active, copy, symlinks=True)
+    try:
+        shutil.copytree(paths.active, copy, symlinks=True)
+    except OSError as error:
+        shutil.rmtree(copy, ignore_errors=True)
+        # `shutil.Error` has a list of (from, to, why), one for each file.
+        why = error.args[0][0][2] if isinstance(error, shutil.Error) else str(error)
+        raise LocalFault(
+            f"no copy of the active configuration can be kept: {why}",
+            "nothing is changed; make room there, then give the command again",
+        ) from error
     return copy
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import stat
@@ -116,6 +117,17 @@ def test_refusals_come_with_hint_and_exit_code(manager: FakeManager, path: str) 
         Client(path).call("config", "demo")
     assert (refusal.value.message, refusal.value.hint) == ("line 7: no", "write yes")
     assert refusal.value.exit_code == 7
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
+def test_what_a_disk_refuses_is_told_by_name_with_what_to_do(
+    manager: FakeManager, path: str, number: int
+) -> None:
+    manager.failure = OSError(number, os.strerror(number), "/var/lib/x")
+    with pytest.raises(SafekitError) as refusal:
+        Client(path).call("config", "demo")
+    assert refusal.value.message == f"/var/lib/x: {os.strerror(number)}"
+    assert refusal.value.hint
 
 
 def test_a_bug_is_logged_and_answered_in_one_line(

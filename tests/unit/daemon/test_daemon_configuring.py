@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from safepy.config.settings import Settings
 from safepy.daemon import configuring, reset
 from safepy.daemon.plan import heart_port, rfs_port
 from safepy.daemon.site import Site
-from safepy.errors import ConfigError, PackageError, SafekitError
+from safepy.errors import ConfigError, LocalFault, PackageError, SafekitError
 from safepy.model import Disk, Record, SyncPolicy
 from safepy.storage.record import RecordFile
 
@@ -149,6 +150,19 @@ def test_undo_forgets(place: Place) -> None:
     assert not folders.is_configured(place.module)
     assert place.record.load().disk is Disk.UNCONFIGURED
     assert folders.module_id(place.module) == MODULE_ID
+
+
+def test_without_room_for_the_copy_nothing_is_left_of_it(place: Place) -> None:
+    before = sorted(place.module.active.rglob("*"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # the kernel refuses each byte
+    try:
+        with pytest.raises(LocalFault, match=r"no copy .* can be kept: .*File too large"):
+            configuring.keep_active(place.module)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sorted(place.module.active.rglob("*")) == before
+    assert [path.name for path in place.module.active.parent.iterdir()] == [place.module.name]
 
 
 def test_the_copy_is_put_back(place: Place) -> None:
