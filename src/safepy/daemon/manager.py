@@ -192,13 +192,6 @@ class ModuleManager(
         log.write(origin, level, text)
         await asyncio.to_thread(log.close)
 
-    async def get_resource(self, module: str, name: str) -> str:
-        """The value. Raises RequestRefused if the resource was never set."""
-        for known, value, _ in self._node.get(module).look().resources:
-            if known == name:
-                return value
-        raise RequestRefused(f"resource {name} of module {module} is not known")
-
     async def set_resource(
         self, module: str, name: str, value: str, who: str, log: bool | None = None
     ) -> None:

@@ -21,9 +21,6 @@ class Notifier:
     def ready(self) -> None:
         self._send("READY=1")
 
-    def reloading(self) -> None:
-        self._send("RELOADING=1")
-
     def stopping(self) -> None:
         self._send("STOPPING=1")
 

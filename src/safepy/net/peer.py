@@ -80,10 +80,6 @@ class SecureStream:
         loop.post(self._deliver)
 
     @property
-    def is_open(self) -> bool:
-        return self._open
-
-    @property
     def last_heard_s(self) -> float:
         """When something authentic arrived last, on the loop's clock."""
         return self._heard_s

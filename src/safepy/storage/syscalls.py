@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import resource
 import struct
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -139,20 +138,6 @@ def openat2(dir_fd: int, path: bytes, flags: int, mode: int = 0) -> int:
     """Open beneath `dir_fd` without following any link, not even in the middle (S8)."""
     how = _OPEN_HOW.pack(flags | os.O_CLOEXEC, mode, RESOLVE_STRICT)
     return _call(_openat2, _SYS_OPENAT2, dir_fd, path, how, len(how))
-
-
-def raise_descriptor_limit(wanted: int = 1 << 17) -> int:
-    """Raise the process's limit of open files as far as allowed; returns the limit in force."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    for soft_new, hard_new in ((wanted, max(hard, wanted)), (hard, hard)):
-        if soft >= soft_new:
-            break
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft_new, hard_new))
-        except (OSError, ValueError):
-            continue  # not permitted to go that high; the next candidate always is
-        break
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def data_extents(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
