@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from cluster import TIMEOUT_S, Cluster
@@ -12,7 +13,7 @@ from safepy.core import events as e
 from safepy.core.cost import cost
 from safepy.core.preview import preview
 from safepy.core.status import snapshot
-from safepy.core.why import sentences, why
+from safepy.core.why import Why, sentences, why
 from safepy.model import Snapshot, State
 
 WALL = 1_700_000_000.0
@@ -88,6 +89,31 @@ def test_a_planned_swap_ends_where_the_other_node_takes_over() -> None:
     assert said[-1] == "n2 leads and starts the application; then this node is its secondary"
 
 
+def test_a_swap_that_is_asked_of_the_secondary_is_asked_of_the_primary() -> None:
+    cluster = pair()
+    said = planned(cluster.nodes["n2"], "swap")
+    assert said == [
+        "asks n1, which is primary, to exchange the roles",
+        "its steps: safekit plan swap -m AM on n1; then this node leads and starts the application",
+    ]
+    cluster.act("n2", "swap")
+    assert cluster.until(lambda: cluster.is_shown("n2", State.PRIM), 30.0), cluster.tail()
+
+
+def test_what_is_under_way_ends_before_the_plan_goes_on() -> None:
+    cluster = pair()
+    n1 = cluster.nodes["n1"]
+    cluster.act("n1", "swap")
+    assert cluster.until(lambda: n1.state is not None and n1.state.script != 0, 30.0)
+    before = len(ran(n1, 0.0))
+    said = planned(n1, "stop")
+    assert said[0] == "what is under way comes to its end first"
+    cluster.act("n1", "stop")
+    assert cluster.until(lambda: n1.shown is State.STOP, 30.0), cluster.tail()
+    assert said[-1] != "nothing happens: the module is PRIM"
+    assert scripts(said) and scripts(said) == ran(n1, 0.0)[before:]
+
+
 def test_a_planned_start_on_a_stopped_node_says_how_far_it_goes() -> None:
     cluster = pair()
     cluster.act("n2", "stop")
@@ -133,6 +159,12 @@ def test_a_stop_while_the_secondary_is_in_maintenance_is_told_to_leave_nobody() 
     said = explained(n1)
     assert said["waits for"] == "the end of the maintenance of n2: until then it does not take over"
     assert said["to end it"] == "safekit maintenance off -m AM on n2"
+    now = shown(n1).peer_maintenance_until - 7000.0
+    assert whole(n1, now).maintenance == ("of n2, for another 2 hours: it does not take over",)
+    assert whole(n2, now).maintenance == (
+        "for another 2 hours, by root (new disks): nothing happens by itself here "
+        "(safekit maintenance off -m AM)",
+    )
 
     cluster.act("n1", "stop")
     assert cluster.until(lambda: n1.shown is State.STOP, 30.0)
@@ -149,9 +181,13 @@ def shown(node: Node) -> Snapshot:
     return snapshot(node.state, WALL, node.clock_now())
 
 
-def explained(node: Node, wall_now: float = WALL) -> dict[str, str]:
+def whole(node: Node, wall_now: float = WALL) -> Why:
     assert node.state is not None
-    answer = why(snapshot(node.state, wall_now, node.clock_now()), wall_now)
+    return why(snapshot(node.state, wall_now, node.clock_now()), wall_now)
+
+
+def explained(node: Node, wall_now: float = WALL) -> dict[str, str]:
+    answer = whole(node, wall_now)
     return {
         "state": answer.state,
         "story": "\n".join(text for _, text in answer.story),
@@ -167,6 +203,28 @@ def test_a_pair_in_sync_waits_for_nothing_and_tells_how_it_came_about() -> None:
     assert "Action prim called by root" in said["story"]
     assert "Leads (prim): first start, by an operator" in said["story"]
     assert "ALONE -> PRIM: the secondary is in sync" in said["story"]
+
+
+def test_what_is_switched_off_is_said() -> None:
+    found = shown(pair(failover=False).nodes["n2"])
+    here = "automatic failover is off: this node does not take over (safekit failover on -m AM)"
+    assert why(found, WALL).notes == (here,)
+    assert why(shown(pair().nodes["n2"]), WALL).notes == ()
+    for name, value, sentence in (
+        (
+            "errd",
+            "off",
+            "the process checker is off: no process is watched (safekit errd on -m AM)",
+        ),
+        ("checker", "off", "the checks are off: nothing is tested (safekit checker on -m AM)"),
+        ("boot", "off", ""),
+        ("errd", "on", ""),
+    ):
+        switched = replace(found, resources=((f"usersetting.{name}", value, WALL),))
+        assert why(switched, WALL).notes == ((sentence,) if sentence else ())
+    # Of the other node it concerns this one that it would not take over.
+    other = replace(found, resources=(), peer_resources=(("usersetting.failover", "off"),))
+    assert why(other, WALL).notes == ("automatic failover is off on n1: it does not take over",)
 
 
 def test_a_take_over_names_its_evidence_and_what_is_missing() -> None:

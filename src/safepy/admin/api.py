@@ -68,7 +68,8 @@ class Call:
 class Verb:
     """One row of the table. `module` is "required", "optional" (empty = all) or "none". How long a
     client waits for the answer says `admin.limits`. `routine`: asked by a program that names itself
-    (`identity`), again and again, it is no line of the command log."""
+    (`identity`), again and again, it is no line of the command log. `only_looks`: with these
+    arguments it changes nothing."""
 
     name: str
     run: Callable[[Manager, Call], Awaitable[object]]
@@ -77,6 +78,13 @@ class Verb:
     changes: bool = True
     module: str = "required"
     routine: bool = False
+    only_looks: Callable[[Any], bool] = lambda _arguments: False
+
+    def recorded(self, arguments: Any) -> bool:
+        """Whether it is a line of the command log, which has what changes something (15.6)."""
+        if not self.changes or self.only_looks(arguments):
+            return False
+        return not (self.routine and arguments.identity)
 
 
 async def _states(manager: Manager, call: Call) -> list[Snapshot]:
@@ -170,6 +178,7 @@ _TABLE = (
         Kill,
         list[KilledProcess],
         module="optional",
+        only_looks=lambda kill: kill.level == "test",
     ),
     Verb(
         "loop",
@@ -177,6 +186,7 @@ _TABLE = (
         Loop,
         LoopState,
         routine=True,
+        only_looks=lambda loop: loop.change == "check",
     ),
     Verb("boot", lambda m, c: m.boot(c.module, c.args.on), Switch),
     Verb("boot.status", _boot_status, answer=str, changes=False),

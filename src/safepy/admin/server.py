@@ -154,7 +154,7 @@ class AdminServer:
             request = decode_request(line)
             who = await _name(caller, request.user)
             verb, call = prepare(request, who)
-            if not verb.changes or (verb.routine and call.args.identity):
+            if not verb.recorded(call.args):
                 return Reply(ok=True, data=await perform(self._manager, request, who))
             return await self._change(request, who, caller)
         except SafekitError as refusal:

@@ -130,7 +130,7 @@ def deconfig(yes: bool) -> None:
 @cluster.command(example="safekit cluster state")
 @output_option
 def state(form: str) -> None:
-    """Modules of every node that is known."""
+    """Modules of this node with the dates and signatures of their configurations."""
     here = app()
     here.for_the_node()
     rows: list[ClusterModule] = here.call("cluster.state")

@@ -38,17 +38,19 @@ def why(form: str) -> None:
         click.echo("  what led to it")
         for line in table([(moment(at), text) for at, text in found.story], "    "):
             click.echo(line)
-    parts = sentences(found) or (("waits for", "nothing"),)
+    parts = [("maintenance", text) for text in found.maintenance]
+    parts += sentences(found) or (("waits for", "nothing"),)
     for line in table([*parts, *(("note", note) for note in found.notes)], "  "):
         click.echo(line)
 
 
 @click.command(cls=Command, example="safekit plan swap -m AM")
-@click.argument("action", type=click.Choice(PLANNED))
+@click.argument("action", type=click.Choice(PLANNED), metavar="ACTION")
 @output_option
 def plan(action: str, form: str) -> None:
     """Print what ACTION would do on this node now, script by script, and do nothing.
 
+    ACTION is start, stop, stopstart, restart, swap, prim, primforce or second.
     Every step is taken to go well; scripts are named with the arguments they would get.
     """
     here = app()

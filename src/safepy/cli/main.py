@@ -33,6 +33,14 @@ class Root(Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         return load(cmd_name)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """What each command does in a whole sentence, not cut off."""
+        rows = [(name, load(name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, command.get_short_help_str(400)) for name, command in rows if command]
+            )
+
     def main(
         self,
         args: Sequence[str] | None = None,

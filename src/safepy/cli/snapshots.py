@@ -8,7 +8,7 @@ import msgspec
 
 from safepy.cli.maintain import maintenance_lines
 from safepy.cli.output import iso, moment, table
-from safepy.core.why import sentences, why
+from safepy.core.why import sentences, switched_off, why
 from safepy.core.words import mode_text, progress_text, span
 from safepy.model import Snapshot
 
@@ -32,8 +32,9 @@ def snapshot_lines(snapshot: Snapshot, verbose: bool, now: float) -> list[str]:
         if snapshot.progress.mode:
             mode, reason = snapshot.progress.mode, snapshot.progress.reason
             rows.append(("compares", f"{mode_text(mode)}: {reason}" if reason else mode_text(mode)))
-    rows += sentences(why(snapshot, now))
-    rows += [("note", note) for note in snapshot.notes]
+    answer = why(snapshot, now)
+    rows += sentences(answer)
+    rows += [("note", note) for note in answer.notes]
     lines = [head, *table(rows, "  ")]
     if verbose:
         lines += _details(snapshot)
@@ -79,6 +80,7 @@ def _details(snapshot: Snapshot) -> list[str]:
 def snapshot_object(snapshot: Snapshot) -> dict[str, Any]:
     """The same for programs; the keys are documented in docs/json.md and stay."""
     shown: dict[str, Any] = msgspec.to_builtins(snapshot)
+    shown["notes"] = [*snapshot.notes, *switched_off(snapshot)]
     shown["since"] = iso(snapshot.since)
     shown["since_unix_s"] = snapshot.since
     shown["lanes"] = {name: "up" if up else "down" for name, up in snapshot.lanes}

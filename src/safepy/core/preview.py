@@ -35,7 +35,14 @@ def preview(state: ModuleState, action: str, now: float) -> tuple[str, ...]:
     imagined = copy.copy(state)
     events: deque[Event] = deque([ActionRequested(action, who="plan")])
     said: list[str] = []
+    begun = False
     for _ in range(MAX_STEPS):
+        if not events and begun:
+            under_way = _under_way(imagined) & _under_way(state)
+            if under_way:
+                said.append("what is under way comes to its end first")
+                events.extend(StepDone(number, True) for number in sorted(under_way))
+                begun = False
         if not events:
             stuck = _awaited(imagined, said)
             if stuck is None:
@@ -44,7 +51,10 @@ def preview(state: ModuleState, action: str, now: float) -> tuple[str, ...]:
             events.append(Tick())
             continue
         before = imagined
-        imagined, orders = step(imagined, events.popleft(), now)
+        event = events.popleft()
+        imagined, orders = step(imagined, event, now)
+        if isinstance(event, ActionRequested):
+            begun = imagined.plan != state.plan
         for order in orders:
             events.extend(_answer(order))
             sentence = _in_words(order, imagined)
@@ -54,8 +64,15 @@ def preview(state: ModuleState, action: str, now: float) -> tuple[str, ...]:
             said.append(f"{before.state} -> {imagined.state}: {imagined.reason}")
     if imagined.phase is Phase.DECIDING and not imagined.plan:
         said.append(f"then it waits: {imagined.reason}")
+    if imagined.request_id != state.request_id:
+        said.append(f"asks {imagined.params.peer}, which is primary, to exchange the roles")
     said += _of_the_other(state, imagined)
     return tuple(said) or (f"nothing happens: the module is {state.state}",)
+
+
+def _under_way(state: ModuleState) -> frozenset[int]:
+    """The numbers of the orders that were given and have not ended."""
+    return frozenset(n for n in (state.script, state.running, state.save_step) if n)
 
 
 def _answer(order: c.Command) -> tuple[Event, ...]:
@@ -114,6 +131,12 @@ _MOUNTS = {
 
 def _of_the_other(before: ModuleState, after: ModuleState) -> tuple[str, ...]:
     """What the other node will make of it."""
+    if after.request_id != before.request_id:
+        peer = before.params.peer
+        return (
+            f"its steps: safekit plan swap -m {before.params.module} on {peer}; "
+            "then this node leads and starts the application",
+        )
     gave_up = before.serving and not after.serving
     if not gave_up or before.link is not Link.PAIRED or before.state is not State.PRIM:
         return ()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from safepy.model import Snapshot, State, Status
 
-from .cost import cost
+from .cost import cost, in_words
 
 _LEADING = (State.ALONE, State.PRIM, State.UP)
 
@@ -15,7 +15,8 @@ _LEADING = (State.ALONE, State.PRIM, State.UP)
 class Why:
     """`story`: what was decided last, oldest first, with Unix seconds. `waits_for` and `ends_when`
     are empty where nothing is amiss; `command` is what to type, on which node, and `costs` what
-    it would lose. `notes`: sentences about what is wrong around the module."""
+    it would lose. `notes`: sentences about what is wrong around the module, and what is switched
+    off; `maintenance`: of this node and of the other one."""
 
     state: str
     since: float
@@ -26,6 +27,7 @@ class Why:
     command: str
     costs: str
     notes: tuple[str, ...] = ()
+    maintenance: tuple[str, ...] = ()
 
 
 def why(found: Snapshot, wall_now: float) -> Why:
@@ -41,8 +43,45 @@ def why(found: Snapshot, wall_now: float) -> Why:
         ends_when=ends_when,
         command=command,
         costs=cost(found, action, wall_now),
-        notes=found.notes,
+        notes=(*found.notes, *switched_off(found)),
+        maintenance=_maintenance(found, wall_now),
     )
+
+
+_SWITCHES = {
+    "failover": "automatic failover is off: this node does not take over",
+    "errd": "the process checker is off: no process is watched",
+    "checker": "the checks are off: nothing is tested",
+}
+
+
+def switched_off(found: Snapshot) -> tuple[str, ...]:
+    """What an administrator, or the configuration, switched off: a sentence for each. It holds
+    until somebody switches it on again (reference 9.6), so it must be seen."""
+    values = {name: value for name, value, _ in found.resources}
+    here = tuple(
+        f"{sentence} (safekit {name} on -m {found.module})"
+        for name, sentence in _SWITCHES.items()
+        if values.get(f"usersetting.{name}") == "off"
+    )
+    if dict(found.peer_resources).get("usersetting.failover") != "off":
+        return here
+    return (*here, f"automatic failover is off on {found.peer}: it does not take over")
+
+
+def _maintenance(found: Snapshot, wall_now: float) -> tuple[str, ...]:
+    said = []
+    if found.maintenance_until:
+        left = in_words(found.maintenance_until - wall_now)
+        why_so = f" ({found.maintenance_reason})" if found.maintenance_reason else ""
+        said.append(
+            f"for another {left}, by {found.maintenance_by}{why_so}: nothing happens by itself "
+            f"here (safekit maintenance off -m {found.module})"
+        )
+    if found.peer_maintenance_until:
+        left = in_words(found.peer_maintenance_until - wall_now)
+        said.append(f"of {found.peer}, for another {left}: it does not take over")
+    return tuple(said)
 
 
 def _amiss(found: Snapshot) -> tuple[str, str, str]:

@@ -61,24 +61,11 @@ def first_of_boot(paths: Paths, boot_id: str) -> bool:
     """Whether this is the daemon's first start since the host booted; notes that it was."""
     path = paths.run / "boot_id"
     with contextlib.suppress(OSError):
-        if path.read_text("ascii").strip() == boot_id:
+        if path.read_bytes().strip() == boot_id.encode():
             return False
     paths.run.mkdir(mode=0o700, parents=True, exist_ok=True)
     replace_file(str(path), boot_id.encode() + b"\n", 0o600)
     return True
-
-
-def boot_flag(module: ModulePaths) -> bool:
-    """What `safekit boot on|off` set last."""
-    try:
-        return (module.var / "boot").read_text("ascii").strip() == "on"
-    except FileNotFoundError:
-        return False
-
-
-def set_boot_flag(module: ModulePaths, on: bool) -> None:
-    """Raises LocalFault."""
-    replace_file(str(module.var / "boot"), b"on\n" if on else b"off\n", 0o644)
 
 
 def close_directories(paths: Paths) -> bool:

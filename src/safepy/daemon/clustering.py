@@ -8,7 +8,7 @@ from typing import Any
 
 from safepy.config import cluster as cluster_config
 from safepy.config.schema import Cluster
-from safepy.daemon import site
+from safepy.daemon import configuring, site
 from safepy.daemon.node import Node
 from safepy.errors import ConfigError, RequestRefused
 from safepy.model import State
@@ -92,18 +92,20 @@ class Clustering:
             return fingerprint(key)
 
     async def cluster_state(self) -> list[JsonObject]:
-        """The modules of this node, and of peers as far as they are heard; as
-        `admin.values.ClusterModule`."""
+        """The modules of this node, as `admin.values.ClusterModule`; the signature is that of
+        `confinfo`."""
         lines = []
         for module in self._node:
-            safeconf = module.plan.paths.safeconf
+            paths = module.plan.paths
+            made = configuring.generated_names(paths)
+            found = await asyncio.to_thread(configuring.signature, paths.conf, paths.bin, made)
             mine = {
                 "node": module.plan.node,
                 "module": module.name,
                 "mode": module.plan.config.mode,
                 "id": module.plan.module_id,
-                "date": safeconf.stat().st_mtime,
-                "signature": module.plan.config.digest,
+                "date": paths.safeconf.stat().st_mtime,
+                "signature": "" if found is None else found[0],
             }
             lines.append(mine)
         return lines

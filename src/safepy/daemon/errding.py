@@ -7,6 +7,7 @@ import os
 import signal
 from typing import Any
 
+from safepy.config.errd import CLASSES
 from safepy.config.schema import Proc
 from safepy.core.events import SwitchSet
 from safepy.daemon.module import Module
@@ -14,7 +15,7 @@ from safepy.daemon.node import Node
 from safepy.errors import LocalFault, RequestRefused
 from safepy.host import killing
 from safepy.host.processes import Process, matching, named, scan
-from safepy.model import State
+from safepy.model import State, Status
 
 JsonObject = dict[str, Any]
 
@@ -50,6 +51,15 @@ class Errding:
         if on and found.snapshot.state is State.STOP:
             raise RequestRefused(
                 f"module {module} is STOP: nothing is watched", "a start script enables a class"
+            )
+        if on and checker_class in CLASSES and checker_class not in found.state.watched:
+            # Its processes are not there to be found: on a secondary it would restart what
+            # nobody started.
+            if found.snapshot.status is Status.TRANSIENT:
+                return  # a start script that says it: the class begins when the scripts are over
+            raise RequestRefused(
+                f"the class {checker_class} is not watched in {found.snapshot.state}",
+                "it begins by itself when its start script has run",
             )
         found.errd.enable_named(checker_class, on)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from safepy.config import module as folders
 from safepy.core.events import ActionRequested, FailoverSet, LoopChanged, PolicySet, SyncDue
-from safepy.daemon import boot
+from safepy.daemon import bootflag
 from safepy.daemon.clustering import Clustering
 from safepy.daemon.errding import Errding
 from safepy.daemon.explaining import Explaining
@@ -163,10 +163,10 @@ class ModuleManager(
         paths = self._node.paths.module(module)
         self._require_installed(module)
         if on is not None:
-            await asyncio.to_thread(boot.set_boot_flag, paths, on)
+            await asyncio.to_thread(bootflag.set_boot_flag, paths, on)
             found = self._node.find(module)
             if found is not None:
-                found.resources.set("usersetting.boot", "on" if on else "off", "root")
+                found.resources.set("usersetting.boot", self._boots(module), "root")
         return self._boots(module)
 
     async def loop(self, module: str, change: str, identity: str) -> JsonObject:
@@ -258,9 +258,7 @@ class ModuleManager(
     def _boots(self, name: str) -> str:
         found = self._node.find(name)
         attribute = "ignore" if found is None else found.plan.config.boot
-        if attribute != "ignore":
-            return "off" if attribute == "off" else "on"
-        return "on" if boot.boot_flag(self._node.paths.module(name)) else "off"
+        return bootflag.boots(attribute, self._node.paths.module(name))
 
     async def _force_stop(self, module: Module, who: str) -> None:
         """When `stop` has no effect: end whatever runs, without asking the automaton (reference

@@ -13,7 +13,7 @@ from safepy.config.check import check_against
 from safepy.config.paths import ModulePaths, Paths
 from safepy.config.schema import ModuleConfig
 from safepy.core.events import ActionRequested
-from safepy.daemon import boot, reset, site
+from safepy.daemon import boot, bootflag, reset, site
 from safepy.daemon.module import Module, boot_id
 from safepy.daemon.plan import plan_module
 from safepy.daemon.site import Site
@@ -192,7 +192,7 @@ class Node:
             config = module.plan.config
             who = boot.wanted_by(
                 boot=config.boot,
-                flag=boot.boot_flag(module.plan.paths),
+                flag=bootflag.boot_flag(module.plan.paths),
                 started=module.started_before,
                 boot_id=boot_id(),
                 was_active=module.was_active,

@@ -14,6 +14,7 @@ from safepy.config.vip import addresses
 from safepy.core import maintenance
 from safepy.core.restarts import FAULT, LoopCount
 from safepy.core.state import Maintenance
+from safepy.daemon.bootflag import boots
 from safepy.daemon.plan import Plan
 from safepy.errors import LocalFault
 from safepy.host.clock import Clock
@@ -79,6 +80,11 @@ def begin_resources(resources: Resources, plan: Plan, keep: bool = False) -> Non
     for name, value in fresh.items():
         if not keep or resources.get(name) is None:
             resources.set(name, value, "heart", log=False)
+    # Settings are there before somebody changes them: scripts ask for their values.
+    for name in ("usersetting.errd", "usersetting.encryption"):
+        if resources.get(name) is None:
+            resources.set(name, "on", "heart", log=False)
+    resources.set("usersetting.boot", boots(config.boot, plan.paths), "heart", log=False)
 
 
 def identified(record: Record, cluster_id: str, plan: Plan) -> Record:

@@ -70,6 +70,7 @@ class ProgressLog:
     def seen(self, progress: Progress, now_s: float) -> None:
         if now_s >= self._line_at_s:
             self._line_at_s = now_s + LINE_INTERVAL_S
+            self._log("E", f"{progress.bytes_copied >> 20}MB copied")  # in the reference's words
             self._log("E", f"Synchronisation, {progress_text(progress)}")
 
     def copied(self, files: int, files_copied: int, bytes_copied: int, seconds: float) -> None:

@@ -237,6 +237,19 @@ def test_commands_that_change_are_recorded_with_what_was_typed_by_whom_and_from_
     ]
 
 
+def test_a_look_at_the_counter_or_at_processes_is_no_change(
+    manager: FakeManager, path: str
+) -> None:
+    """The command log has what changes the system (reference 15.6)."""
+    kill = {"name": "x", "argregex": "", "caller": 1}
+    Client(path).call("loop", "demo", change="check", identity="")
+    Client(path).call("kill", level="test", **kill)
+    assert not manager.commands
+    Client(path).call("loop", "demo", change="inc", identity="")
+    Client(path).call("kill", level="15", **kill)
+    assert [each[0] for each in manager.commands] == ["START", "END"] * 2
+
+
 def test_a_checker_that_sets_its_resource_fills_no_command_log(
     manager: FakeManager, path: str
 ) -> None:

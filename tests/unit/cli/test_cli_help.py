@@ -70,6 +70,7 @@ def test_the_general_help_lists_all_commands(run: Any) -> None:
     shown = run("--help").stdout
     for name in WHERE:
         assert f"\n  {name} " in shown, name
+    assert "...\n" not in shown.partition("Commands:")[2], "no sentence is cut off"
 
 
 def manual() -> str:

@@ -51,11 +51,20 @@ def test_it_is_shown_of_both_nodes(run: Run, daemon: FakeManager) -> None:
     for words in (("maintenance", "status"), ("state",)):
         shown = run(*words, "-m", "demo").stdout
         assert "by root: new disks" in shown and "their disks" in shown, shown
+    said = run("why", "-m", "demo").stdout
+    assert "by root (new disks)" in said and "of n2, for another 1 hour" in said, said
     found = json.loads(run("maintenance", "status", "-m", "demo", "-o", "json").stdout)
     assert found["maintenance"] is True and found["reason"] == "new disks"
     assert json.loads(run("state", "-m", "demo", "-o", "json").stdout)["maintenance_until"] == until
     daemon.states["demo"] = [READY]
     assert run("maintenance", "status", "-m", "demo").stdout == "off\n"
+
+
+def test_what_is_switched_off_is_a_note(run: Run, daemon: FakeManager) -> None:
+    daemon.states["demo"] = [replace(READY, resources=(("usersetting.errd", "off", 1.0),))]
+    note = "the process checker is off: no process is watched (safekit errd on -m demo)"
+    for words in (("state",), ("state", "-o", "json"), ("why",), ("why", "-o", "json")):
+        assert note in run(*words, "-m", "demo").stdout, words
 
 
 def test_update(run: Run, daemon: FakeManager) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from safepy.config.paths import Paths
-from safepy.daemon import boot
+from safepy.daemon import boot, bootflag
 from safepy.daemon.boot import AT_BOOT, AUTOMATICALLY, wanted_by
 
 THIS, OTHER = "this boot", "an earlier boot"
@@ -62,11 +62,11 @@ def test_the_first_start_of_a_boot_is_known(tmp_path: Path) -> None:
 
 def test_the_flag_of_safekit_boot(tmp_path: Path) -> None:
     module = Paths(tmp_path / "safe", tmp_path / "var").module("web")
-    assert not boot.boot_flag(module)
-    boot.set_boot_flag(module, True)
-    assert boot.boot_flag(module)
-    boot.set_boot_flag(module, False)
-    assert not boot.boot_flag(module)
+    assert not bootflag.boot_flag(module)
+    bootflag.set_boot_flag(module, True)
+    assert bootflag.boot_flag(module)
+    bootflag.set_boot_flag(module, False)
+    assert not bootflag.boot_flag(module)
 
 
 def test_a_left_checker_is_ended_with_all_it_runs(tmp_path: Path) -> None:

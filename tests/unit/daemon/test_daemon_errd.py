@@ -256,6 +256,27 @@ def test_a_handler_in_a_class_of_its_own(node: Node) -> None:
     assert "heart Action stopstart called by errd" not in node.daemon.lines()
 
 
+def test_a_class_whose_processes_cannot_be_here_is_not_enabled(node: Node) -> None:
+    """On a secondary `errd enable prim` would restart what nobody started; here the class of the
+    other role."""
+    node.begin(
+        '<errd polltimer="1"><proc name="AGENT" class="second" action="restart"/>'
+        '<proc name="APP" class="prim" action="noaction" atleast="-1"/></errd>',
+        # Redundant, and no error: the class begins when the script is over.
+        start_prim='safekit() { :; }; safekit errd enable prim -m "$SAFEMODULE"\n',
+    )
+    with pytest.raises(SafekitError, match="class second is not watched in ALONE"):
+        node.daemon.ask("errd.class", checker_class="second", on=True)
+    rows = {row.name: row.enabled for row in node.daemon.ask("errd.list")}
+    assert (rows[node.agent], rows[node.app]) == (False, True)
+    # What was taken out by hand is taken in again.
+    node.daemon.ask("errd.class", checker_class="prim", on=False)
+    assert node.resource(f"proc.{node.app}") == "init"
+    node.daemon.ask("errd.class", checker_class="prim", on=True)
+    node.resource_becomes(f"proc.{node.app}", "up")
+    assert not [line for line in node.daemon.lines() if "called by errd" in line]
+
+
 def test_a_handler_that_fails_or_hangs_is_a_stopstart_and_a_stop_ends_it(node: Node) -> None:
     node.begin(
         '<errd polltimer="1"><proc name="AGENT" class="agents" action="repair"/>'

@@ -135,6 +135,19 @@ def watched(pair: Pair) -> bool:
     return any(each.enabled for each in pair.n1.ask("errd.list") if each.name == "sh")
 
 
+def test_settings_have_values_before_somebody_sets_them(pair: Pair) -> None:
+    """Scripts ask for them (reference 12)."""
+    pair.begin(config(PULSE_MS, TIMEOUT_MS, 'boot="on"'))
+    names = ("boot", "checker", "errd", "failover", "encryption")
+    found = resources(pair.n1)
+    assert [found.get(f"usersetting.{name}") for name in names] == ["on"] * len(names)
+    pair.n1.ask("boot", on=False)
+    assert resources(pair.n1)["usersetting.boot"] == "on", "the attribute comes first"
+    # And the two answers about one configuration are the same.
+    (line,) = pair.n1.ask("cluster.state")
+    assert line.signature == pair.n1.ask("confinfo").active.signature
+
+
 def test_settings_of_an_operator_hold_until_the_next_config(pair: Pair) -> None:
     errd = (
         '<errd polltimer="1"><proc name="sh" class="prim" action="noaction" atleast="-1"/></errd>'
@@ -160,7 +173,8 @@ def test_settings_of_an_operator_hold_until_the_next_config(pair: Pair) -> None:
     pair.n1.act("stop")
     until(lambda: pair.n1.shown == "STOP NotReady", lambda: pair.story("n1 stops"))
     pair.n1.configure()
-    assert resources(pair.n1)["usersetting.failover"] == "on"
+    found = resources(pair.n1)
+    assert (found["usersetting.errd"], found["usersetting.failover"]) == ("on", "on")
 
 
 def test_a_module_that_was_restarted_too_often_says_so_in_its_state(pair: Pair) -> None:

@@ -19,8 +19,9 @@ def test_a_line_at_each_interval_and_none_in_between() -> None:
     told = ProgressLog(lambda level, text: lines.append((level, text)), 100.0)
     for tenth in range(int(25 * LINE_INTERVAL_S)):
         told.seen(PROGRESS, 100.0 + tenth / 10)
-    assert len(lines) == 2
-    assert lines[0] == (
+    assert len(lines) == 4
+    assert lines[0] == lines[2] == ("E", "1MB copied"), "in the words of the reference (15.4)"
+    assert lines[1] == (
         "E",
         "Synchronisation, round 1: 120 of 20000 files, 3.0 MiB of 5.0 GiB compared, "
         "1.0 MiB copied, 2.4 MiB/s, about 1 h 2 min left",
