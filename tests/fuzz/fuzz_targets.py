@@ -25,6 +25,8 @@ from typing import Any
 
 import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from fuzz_host import HOST
+from fuzz_host import close as close_host
 
 from safepy.config import cluster, settings, userconfig
 from safepy.config.archive import BROKEN, members_of_zip
@@ -595,6 +597,8 @@ def _targets() -> Iterator[Target]:
     yield Target("archive", _archive, (_package(),), config)
     patterns = (b"^[[:alnum:]_.-]+$", rb"a{2,3}(b|c)*\.tmp\b")
     yield Target("pattern", _pattern, patterns, config)
+    for name, (run, seeds, modules) in HOST.items():
+        yield Target(name, run, seeds, modules)
 
 
 TARGETS: dict[str, Target] = {target.name: target for target in _targets()}
@@ -639,4 +643,5 @@ def tidy() -> None:
     for place in _PLACES:
         subprocess.run(["rm", "-rf", str(place)], check=True)
     _PLACES.clear()
+    close_host()
     _fuse_place.cache_clear()

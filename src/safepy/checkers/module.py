@@ -72,8 +72,13 @@ class ModuleTest(Test):
                 raise OSError("what answers there is no web service") from error
         finally:
             writer.close()
-        status = _STATUS.match(head)
-        if status is None:
-            raise OSError("what answers there is no web service")
-        mark = _MARK.search(head)
-        return int(status[1]), b"" if mark is None else mark[1]
+        return parse(head)
+
+
+def parse(head: bytes) -> tuple[int, bytes]:
+    """Status and mark of an HTTP answer. Raises OSError for what is none."""
+    status = _STATUS.match(head)
+    if status is None:
+        raise OSError("what answers there is no web service")
+    mark = _MARK.search(head)
+    return int(status[1]), b"" if mark is None else mark[1]

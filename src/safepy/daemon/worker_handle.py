@@ -18,8 +18,6 @@ import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 
-import msgspec
-
 from safepy.errors import LocalFault
 from safepy.host.clock import until_next
 from safepy.storage.private import private_opener
@@ -174,7 +172,7 @@ class WorkerHandle:
             return
         try:
             report = messages.REPORT.decode(data)
-        except msgspec.MsgspecError as error:
+        except messages.UNREADABLE as error:
             self.kill(f"it said what cannot be understood: {error}")
             return
         self._silent_s = 0.0
@@ -221,7 +219,7 @@ class WorkerHandle:
             while data := self._sock.recv(MESSAGE_BYTES_MAX):
                 try:
                     self._on_report(messages.REPORT.decode(data))
-                except msgspec.MsgspecError as error:
+                except messages.UNREADABLE as error:
                     self._reason = self._reason or f"it said what cannot be understood: {error}"
                     return
 
@@ -240,7 +238,8 @@ def _inheritable_fds() -> list[int]:
 def _ending(status: int) -> str:
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
-        return f"ended by {signal.Signals(number).name}"
+        names = {each.value: each.name for each in signal.Signals}  # most real-time ones have none
+        return f"ended by {names.get(number, f'signal {number}')}"
     return f"ended with code {os.WEXITSTATUS(status)}"
 
 

@@ -14,7 +14,8 @@ _Job = tuple[Callable[[], None], Callable[[], None]]
 
 class OneThread:
     """A queue of jobs. `on_fault(reason)`: a job raised LocalFault; it was the last. `on_idle()`:
-    nothing is left to do. Both, and what follows a job, run on the loop."""
+    nothing is left to do. Both, and what follows a job, run on the loop; there any other error of
+    a job is raised, too: what waits for the job would wait for ever."""
 
     def __init__(
         self,
@@ -60,6 +61,8 @@ class OneThread:
             except LocalFault as fault:
                 reason = str(fault)
                 self._loop.post(lambda: self._failed(reason))
+            except Exception as bug:  # noqa: BLE001 - it ends the process
+                self._loop.fail(bug)
             else:
                 self._loop.post(lambda: self._did(then))
 

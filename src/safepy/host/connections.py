@@ -114,7 +114,8 @@ def _talk(diag: socket.socket, kind: int, flags: int, request: bytes) -> Iterato
         at = 0
         while at + _HEADER.size <= len(data):
             length, told, _, answers, _ = _HEADER.unpack_from(data, at)
-            if length < _HEADER.size or at + length > len(data):
+            least = _HEADER.size + (4 if told == _NLMSG_ERROR else 0)
+            if length < least or at + length > len(data):
                 raise OSError(errno.EBADMSG, "the kernel's answer cannot be read")
             body = data[at + _HEADER.size : at + length]
             at += (length + 3) & ~3

@@ -87,6 +87,14 @@ class Loop:
             if self._wake_fd >= 0:
                 os.eventfd_write(self._wake_fd, 1)
 
+    def fail(self, bug: Exception) -> None:
+        """Raise in the loop's thread what another thread did not expect."""
+
+        def fail() -> None:
+            raise bug
+
+        self.post(fail)
+
     def at_turn_end(self, call: Callback) -> None:
         """Have `call` run at the end of every turn."""
         self._turn_end.append(call)

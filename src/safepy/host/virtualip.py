@@ -50,7 +50,7 @@ class Memory:
         self._path = path
 
     def load(self) -> dict[str, list[Route]]:
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             told = json.loads(self._path.read_text())
             if told["boot"] == _boot_id():
                 return {str(address): list(routes) for address, routes in told["routes"].items()}

@@ -15,6 +15,7 @@ import msgspec
 
 from safepy.errors import LocalFault
 from safepy.storage.private import private_opener
+from safepy.storage.statefile import sync_folder
 
 #: Invisible and not writable through the mount, as every name that begins like it (S10).
 ATTRIBUTE = "trusted.safekit"
@@ -26,8 +27,8 @@ class Mark(msgspec.Struct, frozen=True):
 
 
 def own_id(path: str, fresh: str) -> str:
-    """The id that this node remembers at `path`; `fresh` becomes it if there is none yet.
-    Raises LocalFault."""
+    """The id that this node remembers at `path`; `fresh` becomes it, durably, if there is none
+    yet: the trees bear it from then on. Raises LocalFault."""
     try:
         with open(path, encoding="ascii") as file:
             return file.read().strip()
@@ -35,6 +36,11 @@ def own_id(path: str, fresh: str) -> str:
         pass
     except OSError as error:
         raise _fault(path, "cannot be read", error) from error
+    except UnicodeDecodeError as error:
+        raise LocalFault(
+            f"{path} is damaged: the mark of the replicated trees is not known any more",
+            "safekit deconfig, config: their data will be compared whole",
+        ) from error
     temporary = f"{path}.new"
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
@@ -43,6 +49,7 @@ def own_id(path: str, fresh: str) -> str:
             file.flush()
             os.fsync(file.fileno())
         os.rename(temporary, path)
+        sync_folder(path)
     except OSError as error:
         raise _fault(path, "cannot be written", error) from error
     return fresh

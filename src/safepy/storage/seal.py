@@ -151,6 +151,8 @@ def _hash(name: bytes, status: os.stat_result) -> bytes:
 
 
 def _read(file: BinaryIO, trees: int) -> dict[tuple[int, int], bytes] | None:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
     if file.read(len(_MAGIC)) != _MAGIC:
         return None
     check = zlib.crc32(_MAGIC)
@@ -162,6 +164,8 @@ def _read(file: BinaryIO, trees: int) -> dict[tuple[int, int], bytes] | None:
         tree, inode, count = _DIRECTORY.unpack(header)
         if tree == _END_TREE:
             return sealed if (inode, count) == (check, trees) else None
+        if count * _HASH_BYTES > size:
+            return None  # a damaged count: memory for it is not even asked for
         packed = file.read(count * _HASH_BYTES)
         check = zlib.crc32(header + packed, check)
         sealed[tree, inode] = packed

@@ -71,11 +71,11 @@ def remove(path: str) -> None:
     """Durably. Raises LocalFault."""
     try:
         os.unlink(path)
+        sync_folder(path)
     except FileNotFoundError:
         return
     except OSError as error:
         raise _fault(path, "cannot be removed", error) from error
-    sync_folder(path)
 
 
 def sync_folder(path: str) -> None:

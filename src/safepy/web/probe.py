@@ -77,6 +77,7 @@ class Probe:
         """Serve until cancelled. A busy port is said once, and tried again."""
         app = web.Application(client_max_size=0)
         app.router.add_get("/var/modules/{module}/ready.txt", self._ready)
+        app.on_response_prepare.append(_without_versions)
         # Malformed requests of anybody are no news.
         quiet = logging.getLogger("safepy.web.requests")
         quiet.setLevel(logging.CRITICAL)
@@ -141,3 +142,8 @@ class Probe:
         if is_ready(snapshot):
             return web.Response(text="OK\n", headers={**headers, "ETag": f'"{mark}"'})
         return web.Response(status=404, text="NOT FOUND\n", headers=headers)
+
+
+async def _without_versions(_: web.Request, response: web.StreamResponse) -> None:
+    """Yes or no, and not what it is made of (S25)."""
+    response.headers.pop("Server", None)

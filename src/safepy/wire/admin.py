@@ -47,6 +47,8 @@ class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
 
 _REQUEST = msgspec.json.Decoder(Request)
 _REPLY = msgspec.json.Decoder(Reply)
+#: The last one: brackets in brackets, a thousand times.
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def encode_request(request: Request) -> bytes:
@@ -72,7 +74,7 @@ def decode_request(line: bytes) -> Request:
         raise RequestRefused(f"a request has at most {MAX_REQUEST_BYTES} bytes")
     try:
         return _REQUEST.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise RequestRefused(f"not a request: {error}") from None
 
 
@@ -89,5 +91,5 @@ def decode_reply(line: bytes) -> Reply:
     """Raises RequestRefused when the line is no reply (another program on the socket)."""
     try:
         return _REPLY.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise RequestRefused(f"safeadmin gave an answer that is none: {error}") from None

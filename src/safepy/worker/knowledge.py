@@ -86,6 +86,8 @@ class Knowledge:
             except LocalFault as fault:
                 problem = str(fault)
                 self._loop.post(lambda: done(problem))
+            except Exception as bug:  # noqa: BLE001 - it ends the process
+                self._loop.fail(bug)
             else:
                 self._loop.post(lambda: self._began(begun, done))
 
@@ -231,6 +233,8 @@ class Knowledge:
             except LocalFault as fault:
                 trouble = f"{what}: {fault}"
                 self._loop.post(lambda: self._say("W", trouble))
+            except Exception as bug:  # noqa: BLE001 - it ends the process
+                self._loop.fail(bug)
 
         self._pool.submit(run)
 

@@ -378,4 +378,6 @@ Report = (
 
 ORDER = msgspec.json.Decoder(Order)
 REPORT = msgspec.json.Decoder(Report)
+#: What both raise for bytes that are no message.
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 encode = msgspec.json.encode

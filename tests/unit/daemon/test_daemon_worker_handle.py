@@ -38,6 +38,7 @@ while data := sock.recv(65536):
         if order.epoch == 667: say(messages.CaughtUp(5)); os._exit(9)
         if order.epoch == 668: sock.close(); time.sleep(60)
         if order.epoch == 669: time.sleep(60)
+        if order.epoch == 670: sock.send(b'{"type":"\\xff\\xfe"}')
 """
 
 
@@ -88,6 +89,7 @@ async def test_orders_reports_and_a_wanted_end(boss: Boss) -> None:
         (666, "it said what cannot be understood"),
         (667, "ended with code 9"),
         (668, "it closed its control socket"),
+        (670, "it said what cannot be understood"),
     ],
 )
 async def test_a_worker_that_misbehaves_is_dead(boss: Boss, epoch: int, reason: str) -> None:
@@ -100,11 +102,16 @@ async def test_a_worker_that_misbehaves_is_dead(boss: Boss, epoch: int, reason: 
         assert boss.reports[-1] == messages.CaughtUp(5), "what it said before is heard"
 
 
-async def test_killed_from_outside(boss: Boss) -> None:
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [(signal.SIGKILL, "ended by SIGKILL"), (signal.SIGRTMIN + 6, "ended by signal 40")],
+)
+async def test_killed_from_outside(boss: Boss, number: int, told: str) -> None:
+    """Also by a signal that has no name: nobody would hear of the worker's death."""
     handle = await boss.start()
-    os.kill(handle.pid, signal.SIGKILL)
+    os.kill(handle.pid, number)
     assert await handle.ended(LIMIT_S)
-    assert boss.deaths == ["ended by SIGKILL"]
+    assert boss.deaths == [told]
 
 
 async def test_a_worker_may_take_longer_to_its_first_word(

@@ -28,7 +28,7 @@ from safepy.wire.framing import LENGTH, FrameParser
 #: Damaged inputs for each parser in a normal run; the seed is fixed, so a failure repeats itself.
 ROUNDS = 1500
 #: Those that carry their input out on real files take longer.
-SLOW = {"fuse": 200, "handshake": 300, "state_file": 300}
+SLOW = {"fuse": 200, "handshake": 300, "state_file": 300, "http_request": 150, "dialed": 300}
 SEED = 20261123
 #: Far above what any of them needs, far below what a length of 4 GiB would take.
 PEAK_BYTES_MAX = 64 << 20

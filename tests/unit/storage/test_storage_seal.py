@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -122,3 +123,23 @@ def test_a_damaged_seal_is_no_seal(tmp_path: Path, trees: tuple[list[Path], list
     path.write_bytes(whole)
     with pytest.raises(LocalFault):
         seal.compare(str(path), fds[:1])  # of other directories than now
+
+
+def test_a_damaged_count_costs_no_memory(
+    tmp_path: Path, trees: tuple[list[Path], list[int]]
+) -> None:
+    """It says that a directory of the seal has so many entries: 48 GiB of hashes."""
+    _, fds = trees
+    path = tmp_path / "seal"
+    seal.write(str(path), fds, NEVER)
+    whole = bytearray(path.read_bytes())
+    at = len(seal._MAGIC) + seal._DIRECTORY.size - 4
+    whole[at : at + 4] = b"\xff" * 4
+    path.write_bytes(whole)
+    tracemalloc.start()
+    try:
+        with pytest.raises(LocalFault, match="damaged"):
+            seal.compare(str(path), fds)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()

@@ -90,6 +90,18 @@ async def test_every_address_and_nothing_else(served: Served) -> None:
         assert await served.get(path) == 404
 
 
+async def test_the_answer_does_not_say_what_gives_it(served: Served) -> None:
+    """S25: up or down, and nothing else."""
+    for path in ("/var/modules/web/ready.txt", "/"):
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://127.0.0.1:{served.port}{path}") as answer,
+        ):
+            assert answer.status == 404
+            assert not {"server", "x-powered-by"} & {name.lower() for name in answer.headers}
+            assert len(await answer.read()) < 20
+
+
 async def test_a_broken_request_is_no_news(
     served: Served, caplog: pytest.LogCaptureFixture
 ) -> None:

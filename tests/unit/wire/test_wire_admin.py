@@ -37,6 +37,14 @@ def test_any_bytes_are_a_reply_or_refused(line: bytes) -> None:
         assert "safeadmin" in refusal.message
 
 
+def test_brackets_in_brackets_are_refused_like_anything_else() -> None:
+    deep = b"[" * 100_000
+    with pytest.raises(RequestRefused, match="not a request"):
+        admin.decode_request(b'{"verb":"state","args":{"a":' + deep)
+    with pytest.raises(RequestRefused, match="safeadmin"):
+        admin.decode_reply(b'{"ok":true,"data":' + deep)
+
+
 def test_unknown_fields_are_refused() -> None:
     with pytest.raises(RequestRefused, match="unknown field"):
         admin.decode_request(b'{"verb":"state","surprise":1}')
