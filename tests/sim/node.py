@@ -219,7 +219,7 @@ class Node:
         What was counted is read from the resources."""
         self.note("  Reboot")
         self.later(0.01, lambda: self.happen(e.StepDone(command.step_id, True)))
-        self.later(0.1, lambda: self.happen(e.ActionRequested("stop", "at shutdown")))
+        self.later(0.1, lambda: self.happen(e.ActionRequested("shutdown", "at shutdown")))
 
         def down() -> None:
             assert self.state is not None

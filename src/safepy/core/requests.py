@@ -61,6 +61,8 @@ def _level(event: ActionRequested) -> Level:
 
 
 def _sentence(event: ActionRequested) -> str:
+    if event.action == "shutdown":  # of the machine or by command: the same words
+        return f"Action shutdown called by {'root' if _by_itself(event.who) else event.who}"
     if _by_itself(event.who):
         return f"Action {event.action} called {event.who}"
     if by_rule(event.who):

@@ -210,7 +210,7 @@ class Node:
         for module in reversed(list(self)):
             if module.snapshot.state is State.STOP:
                 continue
-            module.post(ActionRequested("stop" if going_down else "shutdown", who))
+            module.post(ActionRequested("shutdown", who))
             if not await module.until(State.STOP, stop_limit_s(module)):
                 text = "The stop took too long and is abandoned"
                 module.voice.say("heart", Level.CRITICAL, text)

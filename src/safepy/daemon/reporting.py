@@ -15,6 +15,9 @@ from safepy.storage.resources import Resources
 #: Of these classes "down" is an event, of all others a detected error (reference 15.4, 15.5).
 EVENTS_WHEN_DOWN = ("heartbeat", "heartbeatlocaladdr", "proc", "rfs")
 
+#: What is wrong when it is "up".
+ALARMS = ("rfs.degraded",)
+
 #: Of these classes safepy says itself what is so. By some of them the next run of the daemon goes:
 #: a value that somebody else wrote there would be a lie, or an order that nobody carried out.
 OWN_CLASSES = frozenset(
@@ -43,7 +46,7 @@ def level_of(name: str, value: str) -> Level | None:
     if value == "init":
         return None
     if value != "down":
-        return Level.INFO
+        return Level.CRITICAL if name in ALARMS and value == "up" else Level.INFO
     return Level.EVENT if name.partition(".")[0] in EVENTS_WHEN_DOWN else Level.CRITICAL
 
 

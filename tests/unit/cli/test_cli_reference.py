@@ -3,12 +3,17 @@ by name with the reason."""
 
 from __future__ import annotations
 
+import shlex
+import socket
 from typing import Any
 
+import click
 import pytest
 from fake_manager import FakeManager
+from test_cli_help import parsed
 
-from safepy.cli.table import WHERE
+from safepy.cli.context import App
+from safepy.cli.table import WHERE, every
 from safepy.cli.unsupported import FORMS, OPTIONS, REASONS
 
 #: What is carried out, as it is typed; @ stands for an absolute path that does not exist yet.
@@ -161,6 +166,18 @@ def commands() -> list[str]:
     return [line.strip() for line in CARRIED_OUT.splitlines() if line.strip()]
 
 
+COMMANDS = dict(every())
+#: What needs no daemon: it answers from files.
+FROM_FILES = ("level", "log", "logview", "logsave", "cmdlog", "-p", "dump", "snapshot")
+
+
+def command_of(typed: str) -> click.Command | None:
+    """The longest name of a command with which this begins; None: an option of the program."""
+    plain = typed.replace("-m demo", "").split()
+    names = [" ".join(plain[:count]) for count in (2, 1)]
+    return next((COMMANDS[name] for name in names if name in COMMANDS), None)
+
+
 @pytest.mark.parametrize("typed", commands())
 def test_it_is_carried_out(
     run: Any, daemon: FakeManager, safe: Any, typed: str, monkeypatch: pytest.MonkeyPatch
@@ -173,9 +190,55 @@ def test_it_is_carried_out(
         monkeypatch.setattr("safepy.cli.logs.time.sleep", ctrl_c)
     words = [str(safe / "new") if word == "@" else word for word in typed.split()]
     done = run(*words)
+    command = command_of(typed)
+    if command is not None and all(option.name != "form" for option in command.params):
+        assert not done.stdout, "what prints takes -o"
     late = "-t" in words and done.exit_code == 1 and "after 0 seconds" in done.stderr
     ended = words[0] == "logview" and done.exit_code == 130
     assert done.exit_code == 0 or late or ended, done.output
+
+
+@pytest.mark.parametrize("typed", commands())
+def test_a_daemon_that_hangs_is_left_in_time(
+    run: Any, safe: Any, typed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes the request and never answers."""
+    monkeypatch.setenv("SAFEKIT_ANSWER_S", "0.05")
+    words = [str(safe / "new") if word == "@" else word for word in typed.split()]
+    if words[0] in FROM_FILES:
+        return
+    folder = safe / "var" / "run"
+    folder.mkdir()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(folder / "safeadmin.sock"))
+        listening.listen()
+        done = run(*words)
+    assert done.exit_code == 1 and done.stdout == "", done.output
+    assert done.stderr.startswith("safekit: error: safeadmin did not answer within 0.05 seconds (")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "typed", [typed for typed in commands() if "-m demo" in typed and typed.split()[0] != "logview"]
+)
+def test_m_may_stand_anywhere(typed: str) -> None:
+    before, _, after = typed.partition("-m demo")
+    rest = [*before.split(), *after.split()]
+    wanted = command_of(typed)
+    with_value = [
+        option
+        for each in ([] if wanted is None else wanted.params)
+        if isinstance(each, click.Option) and not each.is_flag
+        for option in each.opts
+    ]
+    for place in range(len(rest) + 1):
+        if place and rest[place - 1] in with_value:
+            continue  # what stands there is the value
+        words = [*rest[:place], "-m", "demo", *rest[place:]]
+        name, context = parsed(shlex.join(["safekit", *words]))
+        found = context.find_object(App)
+        assert found is not None and found.named == "demo", words
+        assert wanted is None or COMMANDS[name] is wanted, words
 
 
 @pytest.mark.parametrize(("typed", "reason"), REFUSED.items())

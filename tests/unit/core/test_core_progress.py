@@ -77,11 +77,11 @@ def test_why_a_reintegration_fails_is_said_once_on_each_node() -> None:
 def test_the_log_says_who_called_in_plain_words() -> None:
     node = Node()
     node.happen(e.ActionRequested("start", "at boot time"))
-    node.happen(e.ActionRequested("stop", "at shutdown"))
+    node.happen(e.ActionRequested("shutdown", "at shutdown"))
     node.happen(e.ActionRequested("start", "root"))
     called = [text for text in node.texts() if text.startswith("Action")]
     assert called[:3] == [
         "Action start called at boot time",
-        "Action stop called at shutdown",
+        "Action shutdown called by root",
         "Action start called by root",
     ]

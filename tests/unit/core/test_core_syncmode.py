@@ -282,6 +282,7 @@ def test_a_node_that_cannot_be_replicated_from_fills_nobody() -> None:
     node = alone()
     node.happen(e.DiskFault(node.state.record.epoch, Disk.OUTDATED, "EIO"))
     assert node.state.told_resources["rfs.degraded"] == "up"
+    assert c.SetResource("rfs.degraded", "up", "nfsadmin") in node.commands(c.SetResource)
     assert wait_beside(node) == []
     peer = node.commands(c.SendBeat)[-1]
     assert isinstance(peer, c.SendBeat) and peer.beat.view.degraded

@@ -199,3 +199,97 @@ def test_a_server_that_does_not_reboot_stops_and_starts_the_module(node: One) ->
     assert any(
         "The server does not reboot" in line and "no rights" in line for line in node.lines()
     )
+
+
+def two_lans(node: One) -> None:
+    """A second network for heartbeats, with other loopback addresses."""
+    base = node.address.rpartition(".")[0]
+    lans = "".join(
+        f'<lan name="{lan}">'
+        + "".join(f'<node name="n{n}" addr="{base}.{n + shift}"/>' for n in (1, 2))
+        + "</lan>"
+        for lan, shift in (("default", 0), ("second", 100))
+    )
+    path = node.var / "cluster" / "cluster.xml"
+    path.write_text(f"<cluster><lans>{lans}</lans></cluster>")
+
+
+def hears_on(node: One) -> set[tuple[str, int]]:
+    """Addresses and ports on which heartbeats are taken in."""
+    found = set()
+    base = node.address.rpartition(".")[0]
+    for line in Path("/proc/net/udp").read_text().splitlines()[1:]:
+        words = line.split()[1].split(":")
+        address = ".".join(map(str, bytes.fromhex(words[0])[::-1]))
+        if address.startswith(f"{base}."):
+            found.add((address.removeprefix(f"{base}."), int(words[1], 16)))
+    return found
+
+
+def test_each_dynamic_element_has_its_effect_at_once(node: One) -> None:
+    """Beside those of the test before, and of `<rfs>` (tests/fuse/test_fuse_daemon_dynamic.py):
+    reference 18.3."""
+    told = fake_systemctl(node, 0)
+    two_lans(node)
+    slow = mirror("", 'maxloop="0"').replace('nicestoptimeout="5"', 'nicestoptimeout="300"')
+    node.begin(slow)
+    node.act("start")
+    node.become("ALONE Ready")
+    (_, port), *others = hears_on(node)
+    assert not others
+    assert node.ask("loop", change="inc", identity="x").reached
+    assert node.ask("resource.get", name="usersetting.boot") == "off"
+    with pytest.raises(SafekitError, match=r"no resource tcp\.new"):
+        node.ask("resource.get", name="tcp.new")
+
+    heart = (
+        f'<heart port="{port + 1}" pulse="200" timeout="1000">'
+        '<heartbeat name="default"/><heartbeat name="second" ident="cable"/></heart>'
+    )
+    user = '<user nicestoptimeout="1" forcestoptimeout="1" logging="none"/>'
+    check = (
+        '<check><tcp ident="new" when="prim" action="noaction">'
+        '<to addr="127.0.0.1" port="1" interval="1"/></tcp></check>'
+    )
+    service = 'mode="mirror" maxloop="0" loop_interval="0" automatic_reboot="on" boot="on"'
+    changed = f'<safe><service {service} boot_delay="3">{heart}{user}{check}</service></safe>'
+    node.put(changed, stop_prim='[ "$1" = force ] || exec sleep 60\n')
+    logs = node.var / "modules" / MODULE
+    written = set(logs.glob("userlog_*"))
+    node.configure()
+    node.until_called("update ALONE ALONE")
+    until(
+        lambda: hears_on(node) == {("1", port + 1), ("101", port + 1)},
+        lambda: node.story(hears_on(node)),
+    )
+    until(lambda: node.ask("resource.get", name="tcp.new") == "down", node.story)
+    assert "cable" in {name for name, _ in node.ask("state")[0].lanes}
+    assert not node.ask("loop", change="check", identity="").reached, "an interval of 0 counts none"
+    assert node.ask("resource.get", name="usersetting.boot") == "on"
+    node.act("stopstart", identity="watcher")
+    until(lambda: told.exists() and told.read_text().endswith("\n"), node.story)
+    node.act("stop")
+    node.become("STOP NotReady")
+    late = "userplug Script stop_prim: time limit passed, killed with everything it had started"
+    assert late in node.lines(), node.story()
+    assert set(logs.glob("userlog_*")) == written, "logging is none"
+
+
+def test_a_module_that_waits_is_changed_too(node: One) -> None:
+    """WAIT NotReady: what held it is taken out, and it goes on by itself."""
+    held = (
+        '<check><tcp ident="held" when="pre" action="wait">'
+        '<to addr="127.0.0.1" port="1" interval="1"/></tcp></check>'
+    )
+    node.begin(mirror(held))
+    node.act("start")
+    node.become("WAIT NotReady")
+    node.put(mirror(held, 'defaultprim="lastprim"'))
+    with pytest.raises(SafekitError, match="only in STOP: <service defaultprim>"):
+        node.configure()
+    node.put(mirror())
+    node.configure()
+    node.become("ALONE Ready")
+    with pytest.raises(SafekitError, match=r"no resource tcp\.held"):
+        node.ask("resource.get", name="tcp.held")
+    assert node.calls.count("prestart STOP WAIT start") == 1, "no second start"

@@ -32,6 +32,7 @@ SAID = {
     "Action prim called by root": "",
     "Action second called by root": "",
     "Action primforce called by root": "",
+    "Action shutdown called by root": "",
     "Action forcestop called by root": "U",
     "Action start called at boot time": "",
     "Action start called automatically": "",
@@ -39,16 +40,25 @@ SAID = {
     "Action stop called by heart : local fault": "C",
     "Action restart called by errd": "",
     "Action stopstart called by failover-off": "C",
+    "Action stopstart called by modulecheck": "",
+    "Action restart called by mychecker": "",
+    "Action stop from failover rule mine": "",
     "Action restart from failover rule t_sql": "",
     "Action wait from failover rule notuptodate_server": "C",
     "Action wakeup from failover rule Implicit_wakeup": "I",
     "Action alone called by heart: remote stop": "C",
     "Action alone called by heart: no heartbeat": "C",
     "Begin of Swap": "E",
+    "Transition SWAP from defaultprim": "E",
     "Local state ALONE Ready": "E",
     "Remote state SECOND Ready": "E",
     "Resource tcp.sql set to down by tcpcheck": "",
+    "Resource heartbeat.flow set to up by heart": "",
+    "Resource rfs.degraded set to up by nfsadmin": "",
+    "Remote state UNKNOWN": "E",
     "Script stop_prim": "",
+    "Script stop_prim \"force\"": "",
+    "5MB copied": "E",
     "Process postgres not running": "",
     "Service postgresql not running": "",
     "Data may be not uptodate for replicated directories (wait for the start of the remote server)":
@@ -83,6 +93,7 @@ NOT_HERE = {
     "License : NO license : Demo 3 days": "no licence",
     "Local internal state <X>": "trace of another automaton",
     "Action <x> terminated (-> CMD_OK)": "trace of another automaton",
+    "Reintegration ended (default)": "one word for every synchronisation",
     "Transition RESTART|STOPSTART from failover rule <r>": "older wording of Action ... from",
 }
 
@@ -165,6 +176,7 @@ def test_the_level_of_a_resource_that_goes_down() -> None:
     assert level_of("heartbeat.default", "down") is Level.EVENT
     assert level_of("proc.postgres", "down") is Level.EVENT
     assert level_of("tcp.sql", "up") is Level.INFO
+    assert (level_of("rfs.degraded", "up"), level_of("rfs.uptodate", "up")) == ("C", "I")
 
 
 def test_the_search_finds_and_misses() -> None:
