@@ -477,7 +477,7 @@ def wakes_up() -> None:
 def test_k18_a_node_that_was_asleep_declares_nobody_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     wakes_up()
     monkeypatch.setattr(machine, "_paused", lambda t: None)
-    with pytest.raises(Broken):
+    with pytest.raises(Broken, match="two gates"):
         wakes_up()
 
 

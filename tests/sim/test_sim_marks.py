@@ -140,6 +140,38 @@ def test_k2_a_mark_is_durable_before_the_write_is_sent(monkeypatch: Patch) -> No
         crash_during_the_commit()
 
 
+def crash_of_a_node_that_has_what_was_sent_early() -> None:
+    """K2 in its narrow form: the primary applies nothing before its mark is durable, the secondary
+    has the write already. Both lose power, and the kernel of the secondary had written the page."""
+    cluster = quiet_pair(22)
+    first, second = cluster.nodes.values()
+    cluster.commit_s = (0.5, 0.5)
+    put(cluster, "n1")
+    cluster.run(0.2)
+    assert NUMBER not in first.disk.tree
+    second.disk.fsync(NUMBER)
+    first.power_off()
+    second.power_off()
+    cluster.run(1.0)
+    first.power_on()
+    second.power_on()
+    finds_together(cluster)
+
+
+def test_k2_also_if_it_is_only_sent_before_the_mark_is_durable(monkeypatch: Patch) -> None:
+    crash_of_a_node_that_has_what_was_sent_early()
+    commit = Marking._commit
+
+    def send_meanwhile(self: Marking, missing: set[Key]) -> None:
+        for write in self.waiting:
+            self.worker._send(write)
+        commit(self, missing)
+
+    monkeypatch.setattr(Marking, "_commit", send_meanwhile)
+    with pytest.raises(Broken, match=DIFFERS):
+        crash_of_a_node_that_has_what_was_sent_early()
+
+
 def secondary_loses_its_page_cache() -> None:
     """K3, F2: acknowledged by the secondary, not yet on its disk when its power fails."""
     cluster = quiet_pair(23)
@@ -237,34 +269,35 @@ def test_k6_the_marks_of_both_nodes_count(monkeypatch: Patch) -> None:
         unanswered_write_of_a_frozen_primary()
 
 
-def power_fails_after_a_resynchronisation() -> None:
-    """K8: brought up to date and joined; then the power of the target fails."""
+def power_fails_after_a_resynchronisation(who: str) -> None:
+    """K8: brought up to date and joined; then the power of the target, or of the source, fails."""
     cluster = quiet_pair(28)
-    second = cluster.nodes["n2"]
+    second, loser = cluster.nodes["n2"], cluster.nodes[who]
     second.power_off()
     assert cluster.until(lambda: cluster.is_shown("n1", State.ALONE), 30), cluster.tail()
     put(cluster, "n1")
     cluster.run(0.2)
     second.power_on()
     assert cluster.until(cluster.pair_ready, 60), cluster.tail()
-    second.power_off()
-    if NUMBER not in second.disk.stable:
-        has_not(cluster, "n2")
+    loser.power_off()
+    if NUMBER not in loser.disk.stable:
+        has_not(cluster, who)
     cluster.run(2 * TIMEOUT_S)
-    second.power_on()
+    loser.power_on()
     finds_together(cluster)
-    assert NUMBER in second.disk.tree
+    assert NUMBER in loser.disk.tree
 
 
-def test_k8_both_nodes_flush_before_the_marks_go(monkeypatch: Patch) -> None:
-    power_fails_after_a_resynchronisation()
+@pytest.mark.parametrize("who", NAMES)
+def test_k8_both_nodes_flush_before_the_marks_go(monkeypatch: Patch, who: str) -> None:
+    power_fails_after_a_resynchronisation(who)
     monkeypatch.setattr(Marking, "flush_both", lambda self, follower: None)
     with pytest.raises(Broken, match="I12"):
-        power_fails_after_a_resynchronisation()
+        power_fails_after_a_resynchronisation(who)
     without(monkeypatch, "i12_flushed_before_marks_go")
     monkeypatch.setattr("disk.Disk.power_loss", _keeps_only_what_is_stable)
     with pytest.raises(Broken, match=DIFFERS):
-        power_fails_after_a_resynchronisation()
+        power_fails_after_a_resynchronisation(who)
 
 
 def _keeps_only_what_is_stable(self: object, rng: object) -> None:

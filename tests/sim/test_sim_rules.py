@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from checks import Broken
+from checks import Broken, Checks
 from cluster import NAMES, TIMEOUT_S, Cluster
-from twin import Worker
+from twin import Stream, Worker
 
 from safepy.core import commands as c
 from safepy.core import following, links, pairing, records, reunion
@@ -20,6 +20,11 @@ from safepy.core.turn import Turn
 from safepy.model import Active, Beat, Disk, Record, State
 
 Patch = pytest.MonkeyPatch
+
+
+def unchecked(monkeypatch: Patch, check: str) -> None:
+    """The check that looks at the rule itself is silent: what does the lack of the rule do?"""
+    monkeypatch.setattr(Checks, check, lambda *arguments: None)
 
 
 def release_before_the_peer_knows() -> None:
@@ -113,8 +118,54 @@ def test_k7_the_source_records_before_the_target_adopts(monkeypatch: Patch) -> N
         return before(t)
 
     monkeypatch.setattr(pairing, "_link_progress", at_once)
-    with pytest.raises(Broken):
+    with pytest.raises(Broken, match="I11"):
         adopt_before_the_source_recorded()
+    unchecked(monkeypatch, "i11_source_records_before_the_target_adopts")
+    with pytest.raises(Broken, match="leads without acknowledged writes"):
+        adopt_before_the_source_recorded()
+
+
+def source_answers_while_the_target_adopts() -> Cluster:
+    """K7 as it is written: the target has adopted, the source does not know it yet; the link
+    breaks, the source is gone, and the target, which believes that it is in sync, leads."""
+    cluster = Cluster(37, write_every_s=0.05)
+    cluster.stable_share = 1.0
+    first, second = (cluster.nodes[name] for name in NAMES)
+    cluster.act("n1", "prim")
+    assert cluster.until(lambda: cluster.is_shown("n1", State.ALONE), 30)
+    cluster.network.stream_delay_s = (0.4, 0.4)
+    cluster.act("n2", "start")
+
+    def adopted() -> bool:
+        return bool(second.worker and second.worker.second)
+
+    assert cluster.until(adopted, 60), cluster.tail()
+    cluster.run(0.3)
+    assert first.worker is not None and not first.worker.joined, "it has not heard of it"
+    cluster.cut_stream()
+    first.power_off()
+    cluster.network.heal()
+    assert cluster.until(lambda: cluster.is_shown("n2", State.ALONE), 5 * TIMEOUT_S), cluster.tail()
+    return cluster
+
+
+def test_k7_the_source_answers_nothing_alone_while_the_target_adopts(monkeypatch: Patch) -> None:
+    cluster = source_answers_while_the_target_adopts()
+    assert cluster.checks.owed, "it had answered before"
+    synchronised = Worker._synchronised
+
+    def goes_on(self: Worker, stream: Stream) -> None:
+        synchronised(self, stream)
+        if self.joining:
+            self.held = False
+            self.kick()
+
+    monkeypatch.setattr(Worker, "_synchronised", goes_on)
+    with pytest.raises(Broken, match="I4"):
+        source_answers_while_the_target_adopts()
+    unchecked(monkeypatch, "i4_left_behind_and_modified_are_durable")
+    with pytest.raises(Broken, match="leads without acknowledged writes"):
+        source_answers_while_the_target_adopts()
 
 
 def replayed_beats() -> bool:
@@ -296,7 +347,7 @@ def test_k10_the_survivor_of_a_crash_is_the_source(monkeypatch: Patch) -> None:
         return replace(meeting, source=mine.active is Active.PRIMARY)
 
     monkeypatch.setattr(reunion, "_same_generation", former_primary)
-    with pytest.raises(Broken):
+    with pytest.raises(Broken, match="without acknowledged writes"):
         survivor_is_preferred()
 
 
