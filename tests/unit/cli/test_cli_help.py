@@ -145,3 +145,8 @@ def test_bash_completes_with_what_is_installed(process: Any, tmp_path: Path) -> 
 def test_other_shells_have_their_script(process: Any, shell: str, mark: str) -> None:
     done = process(_SAFEKIT_COMPLETE=f"{shell}_source")
     assert done.returncode == 0 and mark in done.stdout
+    # And what that script asks for is answered.
+    asked = {"COMP_WORDS": "safekit stop -m d", "COMP_CWORD": "3" if shell == "zsh" else "d"}
+    asked |= {"COMP_WORDS": "safekit stop -m"} if shell == "fish" else {}
+    done = process(_SAFEKIT_COMPLETE=f"{shell}_complete", **asked)
+    assert "demo" in done.stdout and "other" not in done.stdout, done

@@ -10,11 +10,16 @@ from safepy.config import dynamic, userconfig
 BASE = """<safe>{macro}<service mode="mirror" {service}>
   <heart {heart}><heartbeat name="default" {beat}/>{beats}</heart>
   <rfs {rfs}>{flow}<replicated dir="/srv/data" {dir}>{inside}</replicated>{more}</rfs>
-  <user {user}>{var}</user>{errd}{check}{failover}{vhost}
+  <user {user}>{var}</user>{errd}{check}{failover}{vhost}{vip}
 </service></safe>"""
 PLACES = (
     *("macro", "service", "heart", "beat", "beats", "rfs", "flow", "dir", "inside", "more"),
-    *("user", "var", "errd", "check", "failover", "vhost"),
+    *("user", "var", "errd", "check", "failover", "vhost", "vip"),
+)
+VIP = (
+    "<vip><interface_list><interface><real_interface>"
+    '<virtual_addr addr="192.0.2.9" where="one_side_alias"/>'
+    "</real_interface></interface></interface_list></vip>"
 )
 
 
@@ -81,6 +86,7 @@ def test_what_may_change(changed: dict[str, str]) -> None:
             "<failover>",
         ),
         ({"failover": '<failover period="9000" handle_time="9000"/>'}, "<failover>"),
+        ({"vip": VIP}, "<vip>"),
     ],
     ids=str,
 )
