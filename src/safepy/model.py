@@ -182,6 +182,11 @@ class PeerView:
     held: str = ""
     failover: bool = True
 
+    @property
+    def gives_way(self) -> str:
+        """`held`, where the other node is to serve instead; with failover off it is not."""
+        return self.held if self.failover else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Beat:

@@ -145,7 +145,7 @@ def test_a_stop_while_the_secondary_is_in_maintenance_is_told_to_leave_nobody() 
     assert cost(shown(n1), "stop", WALL) == ""
     n2.happen(e.MaintenanceSet(n2.clock_now() + 7200.0, "new disks", "root"))
     cluster.run(2.0)
-    for action in ("stop", "stopstart"):
+    for action in ("stop", "stopstart", "shutdown"):
         assert planned(n1, action)[-1] == (
             "n2 does not take over: it is in maintenance; nobody serves until that ends"
         )
@@ -171,6 +171,21 @@ def test_a_stop_while_the_secondary_is_in_maintenance_is_told_to_leave_nobody() 
     said = explained(n1)
     assert said["waits for"] == "the end of the maintenance of n2: until then nobody serves"
     assert said["to end it"] == "safekit maintenance off -m AM on n2; then it takes over"
+
+    cluster.act("n1", "start")
+    assert cluster.until(lambda: n1.state is not None and bool(n1.state.blocked), 30.0)
+    said = explained(n1, shown(n1).peer_maintenance_until - 7000.0)
+    assert said["waits for"] == (
+        "the other node has the newest data, and in maintenance it does not take over"
+    )
+    assert said["ends"] == "by itself with the maintenance of n2, in 2 hours at most"
+    assert said["to end it"] == (
+        "safekit maintenance -m AM off on n2; then it takes over; or, to serve from here: "
+        "safekit prim -m AM; n2 then gets everything anew"
+    )
+    # What is to be typed does what is said of it.
+    cluster.act("n1", "prim")
+    assert cluster.until(lambda: cluster.is_shown("n1", State.PRIM), 60.0), cluster.tail()
 
 
 # Why.

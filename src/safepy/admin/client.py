@@ -148,7 +148,7 @@ def _exchange(connection: socket.socket, line: bytes, limit_s: float, hint: str)
             if len(received) > MAX_REPLY_BYTES:
                 raise RequestRefused("safeadmin gave an answer without end")
     except TimeoutError:
-        raise DaemonAbsent(f"safeadmin did not answer within {limit_s:g} seconds", hint) from None
+        raise DaemonAbsent(f"safeadmin did not answer within {limit_s:.3g} seconds", hint) from None
     except (ConnectionResetError, BrokenPipeError):
         raise DaemonAbsent(
             "safeadmin ended before it answered",

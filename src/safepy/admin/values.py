@@ -29,7 +29,17 @@ ACTIONS = (
 
 
 #: What `safekit plan` can imagine.
-PLANNED = ("start", "stop", "stopstart", "restart", "swap", "prim", "primforce", "second")
+PLANNED = (
+    "start",
+    "stop",
+    "stopstart",
+    "shutdown",
+    "restart",
+    "swap",
+    "prim",
+    "primforce",
+    "second",
+)
 
 JsonObject = dict[str, Any]
 

@@ -35,6 +35,18 @@ def consent(action: str, yes: bool) -> None:
         agree(cost)
 
 
+def consent_for_all(action: str, yes: bool) -> None:
+    """As `consent`, for every module of this node, with one question."""
+    if yes:
+        return
+    here = app()
+    names = [found.module for found in here.call("state")]
+    costs = {name: here.call("cost", name, action=action) for name in names}
+    lost = [f"{name}: {cost}" for name, cost in costs.items() if cost]
+    if lost:
+        agree("; ".join(lost))
+
+
 def agree(cost: str) -> None:
     """Have `cost` accepted. Raises as `consent`."""
     if not person():

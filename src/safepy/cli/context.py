@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from safepy.admin.limits import limit_s as limit_of
 from safepy.admin.names import check_name
 from safepy.config.paths import ModulePaths, Paths
 from safepy.errors import RequestRefused
@@ -84,11 +85,20 @@ class App:
 
     def call(self, verb: str, module: str = "", **args: Any) -> Any:
         """Ask the daemon; the answer's type is in `admin.api.VERBS`."""
+        return self.call_within(None, verb, module, **args)
+
+    def call_within(self, limit_s: float | None, verb: str, module: str = "", **args: Any) -> Any:
+        """The same; neither for the daemon nor for its answer is waited longer than `limit_s`.
+
+        Raises DaemonAbsent then."""
         from safepy.admin.client import WAIT_S, Client
 
         wait_s, answer_s = _seconds("SAFEKIT_WAIT_S"), _seconds("SAFEKIT_ANSWER_S")
-        path = str(paths().control_socket)
-        client = Client(path, self.argv, WAIT_S if wait_s is None else wait_s, answer_s)
+        wait_s = WAIT_S if wait_s is None else wait_s
+        if limit_s is not None:
+            wait_s = min(wait_s, limit_s)
+            answer_s = min(answer_s or limit_of(verb), limit_s)
+        client = Client(str(paths().control_socket), self.argv, wait_s, answer_s)
         return client.call(verb, module, **args)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from safepy.cli.consent import confirm, consent
+from safepy.cli.consent import confirm, consent, consent_for_all
 from safepy.cli.context import Command, app, identity_option, notes, yes_option
 
 _ACTIONS = {
@@ -91,10 +91,12 @@ def forcestop(identity: str, yes: bool) -> None:
 
 
 @click.command(cls=Command, example="safekit shutdown")
-def shutdown() -> None:
+@yes_option
+def shutdown(yes: bool) -> None:
     """Stop all modules of this node and wait until they are."""
     here = app()
     here.for_the_node()
+    consent_for_all("shutdown", yes)
     here.call("shutdown")
 
 

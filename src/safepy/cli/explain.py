@@ -50,7 +50,7 @@ def why(form: str) -> None:
 def plan(action: str, form: str) -> None:
     """Print what ACTION would do on this node now, script by script, and do nothing.
 
-    ACTION is start, stop, stopstart, restart, swap, prim, primforce or second.
+    ACTION is start, stop, stopstart, shutdown, restart, swap, prim, primforce or second.
     Every step is taken to go well; scripts are named with the arguments they would get.
     """
     here = app()

@@ -14,6 +14,8 @@ from safepy.errors import RequestRefused
 from safepy.model import Snapshot, State, Status
 
 _POLL_S = 20.0
+#: What a daemon that is well may take beyond the time that it was given: then it hangs.
+_ANSWER_S = 3.0
 #: A module that was just asked to start may still say STOP for a moment.
 _STOP_GRACE_S = 3.0
 STATES = tuple(str(state) for state in State)
@@ -87,8 +89,9 @@ def _watch(timeout_s: float | None) -> Iterator[tuple[Snapshot, float]]:
         left_s = _POLL_S if timeout_s is None else max(0.0, timeout_s - waited_s)
         if waited_s < _STOP_GRACE_S:
             left_s = min(left_s, _STOP_GRACE_S - waited_s)
-        watched: Watched = here.call(
-            "state.next", here.module, version=version, timeout_s=min(_POLL_S, left_s)
+        limit_s = None if timeout_s is None else max(0.0, timeout_s - waited_s) + _ANSWER_S
+        watched: Watched = here.call_within(
+            limit_s, "state.next", here.module, version=version, timeout_s=min(_POLL_S, left_s)
         )
         version, snapshot = watched.version, watched.snapshot
         waited_s = time.monotonic() - started

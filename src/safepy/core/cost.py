@@ -12,8 +12,8 @@ _LEADING = (State.ALONE, State.PRIM)
 def cost(found: Snapshot, action: str, wall_now: float) -> str:
     """A sentence without its full stop; empty where nothing would be lost.
 
-    `action` is prim, primforce, second, stop, stopstart, forcestop, deconfig or uninstall; anything
-    else is free.
+    `action` is prim, primforce, second, stop, stopstart, shutdown, forcestop, deconfig or
+    uninstall; anything else is free.
     `wall_now` is Unix seconds: how much is told in time.
     """
     match action:
@@ -21,7 +21,7 @@ def cost(found: Snapshot, action: str, wall_now: float) -> str:
             return _of_leading(found, action, wall_now)
         case "second":
             return _of_following(found)
-        case "stop" | "stopstart":
+        case "stop" | "stopstart" | "shutdown":
             return _of_stopping(found, wall_now)
         case "forcestop":
             return _of_killing(found)

@@ -36,6 +36,8 @@ FAILOVER_OFF = "automatic failover is off, and the other node was the primary"
 LEAD_THERE = "start there, or prim"
 #: Its data come first, and it may not serve: who asks here is told to look there.
 HELD_THERE = "failover rule {rule} keeps the other node from serving, and its data come first"
+#: Of a module without replicated directories.
+HELD_FIRST = "failover rule {rule} keeps the other node from serving, which comes first"
 RELEASE_THERE = "release there"
 #: In `PeerView.held`: a wait rule depends on a resource without a first report.
 UNTESTED = "init"
@@ -81,9 +83,9 @@ class Situation:
     serves (a few pulses). `wish` is start, prim, primforce, second or secondforce. `recent`: an
     operator consented to lead with data as young as these. `uncertain`: the peer has just
     restarted, what is believed of it may be old. `witness`: there is one that may be asked (E2),
-    `granted` and `refusal` are what it said. `held`: a failover rule keeps this node from serving;
-    `held_known`: the other one has answered since it was told so, or that it is over. `fresh`: the
-    peer spoke since this node last served.
+    `granted` and `refusal` are what it said. `held`: a failover rule keeps this node from serving,
+    and the other one may instead; `held_known`: that one has answered since it was told so, or
+    that it is over. `fresh`: the peer spoke since this node last served.
     """
 
     record: Record
@@ -200,10 +202,13 @@ def _without_data(s: Situation) -> Decision:
                 Verdict.WAIT, "D5", "telling the other node that no rule holds this one"
             )
         return Decision(Verdict.LEAD, "D5", "both nodes start, this one comes first")
-    if peer.held not in ("", UNTESTED):
+    if peer.gives_way not in ("", UNTESTED):
         return Decision(
             Verdict.LEAD, "D5", "a failover rule holds the other node, which comes first"
         )
+    if peer.held not in ("", UNTESTED):
+        sentence = HELD_FIRST.format(rule=peer.held)
+        return Decision(Verdict.WAIT, "failover-off", sentence, True, RELEASE_THERE)
     return Decision(Verdict.WAIT, "D5", "both nodes start, the other one comes first")
 
 
@@ -332,10 +337,10 @@ def _one_is_held(s: Situation, peer: PeerView, source: bool) -> Decision | None:
     that comes first steps back once the other knows that it is held, and so does not step back
     itself; which it says by being ready. So never both do."""
     if not source:
-        if not peer.held:
+        if not peer.gives_way:
             return None
         return Decision(Verdict.WAIT, "D5", "a failover rule may keep the other node from serving")
-    ready = peer.state is State.WAIT and peer.ready_to_follow and not peer.held
+    ready = peer.state is State.WAIT and peer.ready_to_follow and not peer.gives_way
     if s.held in ("", UNTESTED) or not s.held_known or not ready:
         return None
     return Decision(Verdict.YIELD, "D5", "a failover rule holds this node, the other one may serve")
@@ -350,7 +355,7 @@ def _meet(s: Situation, peer: PeerView) -> Decision:
             return _wait_for_remote(s, row)
         return Decision(Verdict.WAIT, row, meeting.sentence, blocked=True, remedy="prim")
     stopped = peer.state is State.STOP
-    if row == "D5" and not stopped and (s.held or peer.held):
+    if row == "D5" and not stopped and (s.held or peer.gives_way):
         found = _one_is_held(s, peer, meeting.source)
         if found is not None:
             return found

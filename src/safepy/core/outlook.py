@@ -142,8 +142,8 @@ def _beats(t: Turn) -> None:
     """Every pulse on every lane, and at once on all of them when the view changed."""
     s = t.s
     view = view_of(s)
-    if view.held != s.told_held:
-        s.told_held, s.held_at = view.held, t.now
+    if view.gives_way != s.told_held:
+        s.told_held, s.held_at = view.gives_way, t.now
     changed = view != s.told_view
     s.links, sent = links.send(s.links, t.now, everywhere=changed, aligned=s.params.aligned_pulses)
     if changed or s.told_view is None:

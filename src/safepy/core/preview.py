@@ -30,8 +30,8 @@ _AWAITED = {
 def preview(state: ModuleState, action: str, now: float) -> tuple[str, ...]:
     """What an administrator's `action` would do to this node now: a sentence a step, in order.
 
-    `action` is start, stop, stopstart, restart, swap, prim, primforce or second. Never changes
-    `state`."""
+    `action` is start, stop, stopstart, shutdown, restart, swap, prim, primforce or second. Never
+    changes `state`."""
     imagined = copy.copy(state)
     events: deque[Event] = deque([ActionRequested(action, who="plan")])
     said: list[str] = []

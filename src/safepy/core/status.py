@@ -142,11 +142,16 @@ def _remedy(state: ModuleState) -> str:
                 f"nodes, safekit start {on_module}"
             )
         case election.MAINTENANCE_OFF_THERE:
-            return f"safekit maintenance {on_module} off on {peer}; then it takes over"
+            again = f"; {peer} then gets everything anew" if state.params.has_rfs else ""
+            return (
+                f"safekit maintenance {on_module} off on {peer}; then it takes over; or, to serve "
+                f"from here: safekit prim {on_module}{again}"
+            )
         case election.RELEASE_THERE:
+            price = f", which gives up what {peer} wrote last" if state.params.has_rfs else ""
             return (
                 f"safekit why {on_module} on {peer}, which tells what to mend; or, to serve from "
-                f"here: safekit prim {on_module}, which gives up what {peer} wrote last"
+                f"here: safekit prim {on_module}{price}"
             )
         case "checker off" if _is_waited_for(state):
             return (

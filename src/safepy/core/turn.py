@@ -225,8 +225,8 @@ class Turn:
             fresh=self.heard_at >= s.served_until,
             recent=self.recent,
             light=s.params.light,
-            held=held(s),
-            held_known=s.told_held == held(s) and self.heard_at >= s.held_at,
+            held=gives_way(s),
+            held_known=s.told_held == gives_way(s) and self.heard_at >= s.held_at,
             failover=s.failover,
         )
 
@@ -275,11 +275,15 @@ def view_of(state: ModuleState) -> PeerView:
 
 
 def held(state: ModuleState) -> str:
-    """Whether a failover rule keeps the module in WAIT (its label), or may (`init`), so that the
-    other node should serve; with failover off it should not."""
-    if state.phase is not Phase.DECIDING or not state.failover:
+    """Whether a failover rule keeps the module in WAIT (its label), or may (`init`)."""
+    if state.phase is not Phase.DECIDING:
         return ""
     return state.held_by or (election.UNTESTED if state.untested else "")
+
+
+def gives_way(state: ModuleState) -> str:
+    """The same, where the other node is to serve instead; with failover off it is not."""
+    return held(state) if state.failover else ""
 
 
 def maintenance_until_unix_s(state: ModuleState) -> float:

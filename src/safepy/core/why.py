@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from safepy.model import Snapshot, State, Status
 
 from .cost import cost, in_words
+from .election import IN_MAINTENANCE
 
 _LEADING = (State.ALONE, State.PRIM, State.UP)
 
@@ -32,7 +33,7 @@ class Why:
 
 def why(found: Snapshot, wall_now: float) -> Why:
     """`wall_now` is Unix seconds, for the figures in the sentences."""
-    waits_for, ends_when, command = _amiss(found)
+    waits_for, ends_when, command = _amiss(found, wall_now)
     action = command.removeprefix("safekit ").partition(" ")[0]
     return Why(
         state=f"{found.state} {found.status}",
@@ -84,13 +85,16 @@ def _maintenance(found: Snapshot, wall_now: float) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _amiss(found: Snapshot) -> tuple[str, str, str]:
+def _amiss(found: Snapshot, wall_now: float) -> tuple[str, str, str]:
     """What it waits for, what would end that, and the command."""
     on_module = f"-m {found.module}"
     if found.waiting_for:
         ends_when = "ends when that is settled"
         if found.maintenance_until and found.state not in _LEADING:
             ends_when += "; not by itself before the maintenance is over"
+        elif found.reason == IN_MAINTENANCE:
+            rest = in_words(found.peer_maintenance_until - wall_now)
+            ends_when = f"ends by itself with the maintenance of {found.peer}, in {rest} at most"
         return found.waiting_for, ends_when, found.remedy
     left = found.state in (State.STOP, State.PRIM) and found.peer_state == State.SECOND
     if left and found.peer_maintenance_until:

@@ -16,6 +16,7 @@ _ALLOWED = {
     "second": frozenset({State.STOP, State.WAIT}),
     "secondforce": frozenset({State.STOP, State.WAIT}),
     "stop": frozenset(State),
+    "shutdown": frozenset(State),
     "restart": frozenset({State.ALONE, State.PRIM, State.SECOND, State.UP}),
     "stopstart": _STARTED,
     "swap": frozenset({State.PRIM, State.SECOND}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -320,6 +321,22 @@ def test_waitstop_and_waitstate(run: Any, daemon: FakeManager) -> None:
     assert late.exit_code == 1
     assert "module demo is STOP NotReady after 0.3 seconds" in late.stderr
     assert run("waitstate", "FARM", "-m", "demo").exit_code == 2
+
+
+@pytest.mark.parametrize("words", [("waitstart",), ("waitstop",), ("waitstate", "PRIM")])
+def test_a_wait_ends_in_its_time_although_the_daemon_hangs(
+    run: Any, safe: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("safepy.cli.waiting._ANSWER_S", 0.1)
+    path = safe / "var" / "run" / "safeadmin.sock"
+    path.parent.mkdir()
+    # To who asks, a daemon that was stopped (SIGSTOP) is this: the kernel takes the connection.
+    with socket.socket(socket.AF_UNIX) as hanging:
+        hanging.bind(str(path))
+        hanging.listen()
+        done = run(*words, "-m", "demo", "-t", "0.2")
+    assert done.exit_code != 0
+    assert "safeadmin did not answer within 0.3 seconds (systemctl status safeadmin" in done.stderr
 
 
 def test_loops_limit_is_an_exit_code(run: Any, daemon: FakeManager) -> None:

@@ -7,11 +7,12 @@ import pty
 import select
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_manager import FakeManager
+from fake_manager import READY, FakeManager
 
 ROOT = Path(__file__).resolve().parents[3]
 COST = "n2 has newer data: what it wrote is given up"
@@ -59,6 +60,22 @@ def test_a_script_or_a_detector_that_stops_is_not_asked(run: Any, daemon: FakeMa
     daemon.costs["stop"] = COST
     assert run("stop", "-i", "start_prim", "-m", "demo").exit_code == 0
     assert [asked[0] for asked in daemon.asked] == ["action"]
+
+
+def test_shutdown_asks_once_for_all_modules_of_the_node(run: Any, daemon: FakeManager) -> None:
+    daemon.states["other"] = [replace(READY, module="other")]
+    assert run("shutdown").exit_code == 0
+    daemon.costs["shutdown"] = COST
+    before = daemon.asked.count(("shutdown", "root"))
+    refused = run("shutdown")
+    assert refused.exit_code == 3
+    assert refused.stderr == (
+        f"safekit: error: demo: {COST}; other: {COST}; nothing was done "
+        "(if this is wanted, type: safekit shutdown --yes)\n"
+    )
+    assert daemon.asked.count(("shutdown", "root")) == before == 1
+    assert run("shutdown", "--yes").exit_code == 0
+    assert daemon.asked[-1] == ("shutdown", "root")
 
 
 def test_clean_asks_for_what_it_kills(run: Any, daemon: FakeManager) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from safepy.core import machine
 from safepy.core.commands import SetResource
-from safepy.core.election import Situation, Verdict, decide
+from safepy.core.election import RELEASE_THERE, Situation, Verdict, decide
 from safepy.core.events import ResourceChanged
 from safepy.core.state import Lane, Params
-from safepy.model import PeerView, Record, State, Status
+from safepy.model import Disk, PeerView, Record, State, Status
 
 
 def params() -> Params:
@@ -64,3 +66,28 @@ def test_without_data_the_node_that_no_rule_holds_serves(
         held_known=known,
     )
     assert decide(situation).verdict is verdict
+
+
+@pytest.mark.parametrize("has_data", [True, False])
+def test_with_failover_off_the_rule_that_holds_the_other_node_is_named_and_changes_nothing(
+    has_data: bool,
+) -> None:
+    here = Record(node="n2", peer="n1", disk=Disk.OUTDATED, gen="g", last_role="S")
+    there = Record(node="n1", peer="n2", disk=Disk.UPTODATE, gen="g", last_role="P")
+    peer = PeerView(
+        "n1", State.WAIT, Status.NOT_READY, there, ready_to_follow=True, held="p_router"
+    )
+    situation = Situation(
+        record=here,
+        lost_volatile=False,
+        peer=replace(peer, failover=False),
+        absent=False,
+        listened=True,
+        has_data=has_data,
+        failover=False,
+    )
+    found = decide(situation)
+    assert found.verdict is Verdict.WAIT and found.blocked and found.remedy == RELEASE_THERE
+    assert "p_router keeps the other node from serving" in found.sentence
+    free = decide(replace(situation, peer=replace(peer, held="", failover=False)))
+    assert free.verdict is Verdict.WAIT and not free.blocked
