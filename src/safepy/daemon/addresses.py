@@ -16,6 +16,7 @@ import logging
 import os
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from safepy.config.schema import Vip, VipInterface, VirtualAddress
@@ -205,32 +206,28 @@ class Addresses:
 
     async def _tell(self, where: Wanted) -> None:
         with contextlib.suppress(OSError):  # the link is looked after elsewhere
-            await asyncio.to_thread(arp.announce, where.interface, where.address)
+            await asyncio.to_thread(_announce, where)
 
     async def _after_recovery(self, interface: VipInterface, where: Wanted) -> None:
         """An interface that was down may have lost what it had (IPv6 addresses, routes), and the
-        neighbours may have learned something else: set and announce once more."""
-        name, address = where.interface, where.address
-        was = await self._running(name)
+        neighbours may have learned something else: set and announce once more. Names are given
+        while an interface is down, as a rule: it is followed by its number."""
+        address = where.address
+        _, was = await asyncio.to_thread(_running, where)
         while True:
             await asyncio.sleep(LINK_EVERY_S)
-            now = await self._running(name)
+            name, now = await asyncio.to_thread(_running, where)
             if now and not was:
                 self._say(WHO, Level.INFO, f"Interface {name} is back: {address} again")
+                again = partial(self._order.set_one, where)
                 try:
-                    await self._bounded(lambda: self._order.set_one(where), SET_LIMIT_S, "set")
+                    where = await self._bounded(again, SET_LIMIT_S, "set")
                 except LocalFault as error:
                     self._say(WHO, Level.EVENT, f"{address}: {error}")
                     now = False  # once more in a second
                 else:
                     self._start("announce again", self._announce(interface, where), where)
             was = now
-
-    async def _running(self, name: str) -> bool:
-        try:
-            return (await asyncio.to_thread(flags_of, name)).running
-        except OSError:
-            return False  # gone
 
     async def _count(self, address: str) -> None:
         failed = ""
@@ -244,6 +241,19 @@ class Addresses:
             else:
                 self._note(f"connections.{address}", str(number), WHO)
             await asyncio.sleep(COUNT_EVERY_S)
+
+
+def _announce(where: Wanted) -> None:
+    arp.announce(virtualip.name_of(where), where.address)
+
+
+def _running(where: Wanted) -> tuple[str, bool]:
+    """What the interface is called, and whether it has a link."""
+    name = virtualip.name_of(where)
+    try:
+        return name, flags_of(name).running
+    except OSError:
+        return name, False  # gone
 
 
 def _now() -> float:

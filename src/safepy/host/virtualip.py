@@ -13,7 +13,8 @@ import ipaddress
 import json
 import logging
 import os
-from dataclasses import dataclass, replace
+import socket
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from safepy.errors import LocalFault
@@ -35,12 +36,14 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """`interface` "": the one whose network contains the address. `prefix` None: that of the
-    network. `source`: what this node sends to other hosts has this address."""
+    network. `source`: what this node sends to other hosts has this address. `index`: the kernel's
+    number of the interface that it was placed on, which stays when its name changes (0: none)."""
 
     address: str
     interface: str = ""
     prefix: int | None = None
     source: bool = False
+    index: int = field(default=0, compare=False)
 
 
 class Memory:
@@ -90,7 +93,8 @@ def place(wanted: Wanted, memory: Memory) -> Wanted:
             kernel.add(link, interface, source=wanted.source)
         if wanted.source:
             _be_source(kernel, link, interface, entries, memory)
-        return replace(wanted, interface=link.name, prefix=interface.network.prefixlen)
+        prefix = interface.network.prefixlen
+        return replace(wanted, interface=link.name, prefix=prefix, index=link.index)
 
 
 def clear(address: str, memory: Memory) -> bool:
@@ -116,6 +120,15 @@ def interface_for(wanted: Wanted) -> str:
         return _link(wanted, kernel.links(), kernel.entries()).name
 
 
+def name_of(placed: Wanted) -> str:
+    """What the interface is called now that an address was placed on. One that was removed is
+    believed to come back under its name."""
+    try:
+        return socket.if_indextoname(placed.index)
+    except OSError:
+        return placed.interface
+
+
 def is_here(address: str) -> bool:
     """Whether an interface of this node has the address. Raises OSError."""
     wanted = ipaddress.ip_address(address)
@@ -125,6 +138,8 @@ def is_here(address: str) -> bool:
 
 def _link(wanted: Wanted, links: list[Link], entries: list[Entry]) -> Link:
     by_index = {link.index: link for link in links}
+    if wanted.index in by_index:
+        return by_index[wanted.index]
     if wanted.interface:
         for link in links:
             if link.name == wanted.interface:

@@ -162,6 +162,56 @@ def test_an_interface_that_comes_back_gets_everything_again(
     on_two_hosts(play)
 
 
+def test_an_interface_that_gets_another_name_is_followed(
+    tmp_path: Path, monkeypatch: Patch
+) -> None:
+    monkeypatch.setattr(daemon_addresses, "LINK_EVERY_S", 0.05)
+
+    async def play(other: Other) -> None:
+        named = replace(BOTH.interfaces[0], name="eth0", arpreroute=True, arpinterval_s=0.1)
+        async with module(Vip((named,)), tmp_path) as made:
+            await made.addresses.set()
+            ip("link", "set", "eth0", "down")
+            await asyncio.sleep(0.3)
+            ip("link", "set", "eth0", "name", "lan0")
+            # The old name may be somebody else's now.
+            ip("link", "add", "eth0", "type", "veth", "peer", "name", "far0")
+            ip("link", "set", "eth0", "up")
+            other.believe(VIP, "02:00:00:00:00:99")
+            ip("link", "set", "lan0", "up")
+            await later(lambda: f"Interface lan0 is back: {VIP} again" in made.texts())
+            await later(lambda: here(VIP6))
+            assert f" {VIP6}/" in ip("-o", "addr", "show", "dev", "lan0")
+            await later(lambda: other.neighbour(VIP) == mac("lan0"))
+            # And the announcements of `arpreroute` go on.
+            other.believe(VIP, "02:00:00:00:00:99")
+            await later(lambda: other.neighbour(VIP) == mac("lan0"))
+            await made.addresses.remove()
+            assert not here(VIP) and not here(VIP6)
+
+    on_two_hosts(play)
+
+
+def test_an_interface_that_is_removed_and_made_anew_is_found_by_its_name(
+    tmp_path: Path, monkeypatch: Patch
+) -> None:
+    monkeypatch.setattr(daemon_addresses, "LINK_EVERY_S", 0.05)
+
+    async def play(_: Other) -> None:
+        async with module(BOTH, tmp_path) as made:
+            await made.addresses.set()
+            ip("link", "del", "eth0")
+            await asyncio.sleep(0.3)
+            ip("link", "add", "eth0", "type", "veth", "peer", "name", "far0")
+            ip("link", "set", "far0", "up")
+            ip("link", "set", "eth0", "up")
+            await later(lambda: here(VIP) and here(VIP6))
+            await made.addresses.remove()
+            assert not here(VIP)
+
+    on_two_hosts(play)
+
+
 @pytest.mark.parametrize("how", ["down", "gone", "by hand"])
 def test_removal_never_waits_for_an_interface(how: str, tmp_path: Path) -> None:
     async def play(_: Other) -> None:
