@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from safepy.core.events import BeatReceived, Event, LaneAddress
+from safepy.daemon.twins import Twins
 from safepy.errors import PeerError
 from safepy.model import Beat, PeerView
 from safepy.net.lanes import Lane, LaneEnds
@@ -20,6 +21,9 @@ TRIES_A_SECOND = 1000
 #: A lane on which the other node was understood so lately has no trouble with keys: who sends
 #: noise under its address shall not be able to make us say so.
 _UNDERSTOOD_S = 10.0
+
+#: Among the troubles, which have the names of lanes: this one is of all of them.
+_TWO = "/two"
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +50,9 @@ class Beats:
         self._resources = resources
         self._sealer = sealer
         self._opener = opener
+        #: For what is sent under this node's own name: nobody else should (F57).
+        self._mirror = opener.under(sealer.sender)
+        self._twins = Twins(sealer.session)
         self._post = post
         self._on_trouble = on_trouble
         #: The view that the core gave last, and the one that was told: the same object again as
@@ -103,13 +110,16 @@ class Beats:
             beat = self._opener.open(self._numbers[name], datagram)
         except PeerError as error:
             if isinstance(error, ForeignKey):
-                self._foreign_key(name)
+                self._foreign_key(name, datagram)
             counters = self.lanes[name].counters
             counters.malformed += 1
             self._complain(name, error, counters.malformed)
         else:
-            self._understood_s[name] = asyncio.get_running_loop().time()
+            now_s = asyncio.get_running_loop().time()
+            self._understood_s[name] = now_s
             self._trouble(name, "")
+            self._twins.heard(beat, now_s)
+            self._trouble(_TWO, self._two_of_them(name) if self._twins.alarm(now_s) else "")
             self._post(BeatReceived(name, beat))
 
     def _may_try(self) -> bool:
@@ -121,15 +131,40 @@ class Beats:
         self._tries += 1
         return self._tries <= TRIES_A_SECOND
 
-    def _foreign_key(self, name: str) -> None:
+    def _foreign_key(self, name: str, datagram: bytes) -> None:
         now_s = asyncio.get_running_loop().time()
-        if now_s - self._understood_s.get(name, float("-inf")) >= _UNDERSTOOD_S:
+        if now_s - self._understood_s.get(name, float("-inf")) < _UNDERSTOOD_S:
+            return
+        there = self.lanes[name].ends.peer
+        if self._speaks_as_we_do(name, datagram):
             self._trouble(
                 name,
-                f"Heartbeat {name}: what {self.lanes[name].ends.peer} sends was not made with "
-                "the cluster key of this node; compare the fingerprints of both: safekit cluster "
-                "confinfo",
+                f"Heartbeat {name}: {there} says that it is {self._sealer.sender}, which this node "
+                "is: nothing is taken from it; give one of the two its own name (a copied "
+                "machine?), and both the same cluster.xml: safekit cluster config",
             )
+        else:
+            self._trouble(
+                name,
+                f"Heartbeat {name}: what {there} sends was not made with the cluster key of this "
+                "node; compare the fingerprints of both: safekit cluster confinfo",
+            )
+
+    def _speaks_as_we_do(self, name: str, datagram: bytes) -> bool:
+        """D0: the other end claims to be this node. Our own words sent back do not count."""
+        try:
+            beat = self._mirror.open(self._numbers[name], datagram)
+        except PeerError:
+            return False
+        return beat.session != self._sealer.session
+
+    def _two_of_them(self, name: str) -> str:
+        there, peer = self.lanes[name].ends.peer, self._opener.sender
+        return (
+            f"Two machines send as {peer} from {there} (a copied machine?): only one of them is "
+            f"believed, and it may be the wrong one; switch off the copy, then, on {peer}: "
+            "systemctl restart safeadmin"
+        )
 
     def _trouble(self, name: str, text: str) -> None:
         if text != self.troubles.get(name, ""):

@@ -113,10 +113,11 @@ def check(
 
 def apply(site: Site, checked: Checked) -> None:
     """The checked configuration is the active one, durably. Raises SafekitError; then the one
-    before still is. Blocks."""
+    before still is. What it asks of the record is noted: `reset.settle`, when nothing can go wrong
+    any more. Blocks."""
     paths = checked.plan.paths
     if checked.starts_anew:
-        # A crash between the two leaves this note, and the record begins anew all the same.
+        # A crash after this leaves the note, and the record begins anew all the same.
         reset.ask(paths)
     elif checked.compares_everything:
         reset.ask_everything(paths)
@@ -125,7 +126,6 @@ def apply(site: Site, checked: Checked) -> None:
     except SafekitError:
         reset.withdraw(paths)
         raise
-    reset.settle(paths)
 
 
 def _generated(paths: Paths, checked: Checked) -> dict[str, bytes]:
@@ -180,15 +180,18 @@ def keep_active(paths: ModulePaths) -> Path | None:
 
 
 def put_back(paths: ModulePaths, copy: Path | None) -> None:
-    """The active configuration is again what `keep_active` kept."""
+    """The active configuration is again what `keep_active` kept, and what the other one asked of
+    the record is not wanted any more."""
     if copy is None:
         folders.deconfigure(paths)
-        return
-    rejected = paths.active.with_name(f".{paths.name}.rejected")
-    shutil.rmtree(rejected, ignore_errors=True)
-    paths.active.rename(rejected)
-    copy.rename(paths.active)
-    shutil.rmtree(rejected, ignore_errors=True)
+    else:
+        rejected = paths.active.with_name(f".{paths.name}.rejected")
+        shutil.rmtree(rejected, ignore_errors=True)
+        paths.active.rename(rejected)
+        copy.rename(paths.active)
+        shutil.rmtree(rejected, ignore_errors=True)
+    # Only now: a crash before this leaves the new configuration, whose record must begin anew.
+    reset.withdraw(paths)
 
 
 def drop_copy(copy: Path | None) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from safepy.config import module as folders
-from safepy.daemon import configuring
+from safepy.daemon import configuring, reset
 from safepy.daemon.logs import Voice
 from safepy.daemon.node import Node
 from safepy.daemon.reconfiguring import reconfigure, require_changeable
@@ -115,6 +115,8 @@ class Installing:
                     await asyncio.to_thread(configuring.apply, self._node.site, checked)
                     await self._call_script(checked, "postconfig", active=True)
                     await asyncio.to_thread(configuring.forget_settings, paths)
+                    # Last: with the configuration before, the record before is wanted as well.
+                    await asyncio.to_thread(reset.settle, paths)
                 except (SafekitError, OSError):
                     await asyncio.to_thread(configuring.put_back, paths, copy)
                     raise

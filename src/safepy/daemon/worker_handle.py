@@ -120,25 +120,10 @@ class WorkerHandle:
         return True
 
     def _spawn(self, argv: Sequence[str]) -> None:
-        ours, theirs = socket.socketpair(
-            socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-        )
-        theirs.setblocking(True)
-        # posix_spawn instead of fork: this process has threads. Our own descriptors are
-        # close-on-exec; dup2 takes that mark off the one that is handed over.
-        actions: list[tuple[int, ...]] = [(os.POSIX_SPAWN_DUP2, theirs.fileno(), CONTROL_FD)]
-        actions += [(os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable_fds()]
         try:
-            self.pid = os.posix_spawn(
-                argv[0], list(argv), os.environ, file_actions=actions, setpgroup=0
-            )
+            self._sock, self.pid, self._pid_fd = _started(argv)
         except OSError as error:
-            ours.close()
             raise LocalFault(f"the worker cannot be started: {error}") from error
-        finally:
-            theirs.close()
-        self._sock = ours
-        self._pid_fd = os.pidfd_open(self.pid)
         _note_pid(self._pid_path, self.pid)
         self._loop.add_reader(self._sock, self._readable)
         self._loop.add_reader(self._pid_fd, self._died)
@@ -222,6 +207,38 @@ class WorkerHandle:
                 except messages.UNREADABLE as error:
                     self._reason = self._reason or f"it said what cannot be understood: {error}"
                     return
+
+
+def _started(argv: Sequence[str]) -> tuple[socket.socket, int, int]:
+    """Our end of a new worker's control socket, its pid and its pidfd. Raises OSError; then
+    nothing of it is left, neither a process nor a descriptor."""
+    ours, theirs = socket.socketpair(
+        socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    )
+    try:
+        with theirs:
+            theirs.setblocking(True)
+            # posix_spawn instead of fork: this process has threads. Our own descriptors are
+            # close-on-exec; dup2 takes that mark off the one that is handed over.
+            actions: list[tuple[int, ...]] = [(os.POSIX_SPAWN_DUP2, theirs.fileno(), CONTROL_FD)]
+            actions += [(os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable_fds()]
+            pid = os.posix_spawn(argv[0], list(argv), os.environ, file_actions=actions, setpgroup=0)
+        return ours, pid, _watched(pid)
+    except OSError:
+        ours.close()
+        raise
+
+
+def _watched(pid: int) -> int:
+    """The pidfd of a child of ours, which ends if there is none to be had: nobody would notice its
+    death, nor be able to cause it."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        # Not waited for yet: nobody else can have got this pid.
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
 
 
 def _inheritable_fds() -> list[int]:

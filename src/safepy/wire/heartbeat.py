@@ -72,6 +72,8 @@ class Sealer:
     """Seals the beats of one run of one node. `session` is 32 hexadecimal digits."""
 
     def __init__(self, cluster_key: bytes, module: str, sender: str, session: str) -> None:
+        self.sender = sender
+        self.session = session
         self._session = bytes.fromhex(session)
         if len(self._session) != SESSION_BYTES:
             raise ValueError(f"a session has {SESSION_BYTES} bytes")
@@ -105,12 +107,16 @@ class Opener:
     def __init__(self, cluster_key: bytes, module: str, sender: str) -> None:
         self._cluster_key = cluster_key
         self._module = module
-        self._sender = sender
+        self.sender = sender
         # Keys of sessions that proved themselves; the one not heard for the longest time goes.
         self._ciphers: OrderedDict[bytes, AESGCM] = OrderedDict()
         #: What was said last, and what was made of it.
         self._said = b""
         self._believed: PeerView | None = None
+
+    def under(self, sender: str) -> Opener:
+        """One for the beats of another sender, with the same key."""
+        return Opener(self._cluster_key, self._module, sender)
 
     def knows(self, datagram: bytes) -> bool:
         """Whether it names a session that has proved itself: then it costs little to open."""
@@ -129,7 +135,7 @@ class Opener:
         cipher = self._ciphers.get(session)
         known = cipher is not None
         if cipher is None:
-            cipher = AESGCM(_key(self._cluster_key, self._module, self._sender, session))
+            cipher = AESGCM(_key(self._cluster_key, self._module, self.sender, session))
         header, sealed = datagram[: _HEADER.size], datagram[_HEADER.size :]
         try:
             body = cipher.decrypt(_nonce(lane, counter), sealed, header)
@@ -155,7 +161,7 @@ class Opener:
                 view = _believed(_VIEW.decode(said))
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise PeerError("heartbeat with a body that is none") from error
-        if beat.session != session.hex() or beat.counter != counter or view.node != self._sender:
+        if beat.session != session.hex() or beat.counter != counter or view.node != self.sender:
             raise PeerError("heartbeat whose body contradicts its header")
         self._said, self._believed = said, view
         return Beat(beat.session, beat.counter, beat.echo_session, beat.echo_counter, view)

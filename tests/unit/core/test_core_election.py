@@ -146,6 +146,12 @@ ALONE_BEFORE = record("a", UP, "h", "g", peer_behind=True)
         # Another cluster, another node of the same name.
         (situation(A, view(replace(B, cluster_id="other"))), (Verdict.WAIT, "D0")),
         (situation(A, view(record("a"))), (Verdict.WAIT, "D0")),
+        (situation(A, view(replace(B, module="n"))), (Verdict.WAIT, "D0")),
+        (situation(A, view(replace(B, node="c"))), (Verdict.WAIT, "D0")),
+        # Nobody leads or follows against it, whatever is wished.
+        (situation(A, view(record("a"), State.PRIM), wish="prim"), (Verdict.WAIT, "D0")),
+        (situation(ALONE_BEFORE, view(record("a"))), (Verdict.WAIT, "D0")),
+        (situation(record("a", NEW, ""), view(record("a"), State.PRIM)), (Verdict.WAIT, "D0")),
         # What is believed of the peer may be from its former life.
         (situation(B, view(A), uncertain=True), (Verdict.WAIT, "")),
     ],

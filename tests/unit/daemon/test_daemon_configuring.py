@@ -57,6 +57,7 @@ class Place:
         """Whether the record began anew."""
         checked = self.check()
         configuring.apply(self.site, checked)
+        reset.settle(self.module)
         return checked.starts_anew
 
     @property
@@ -173,6 +174,18 @@ def test_the_copy_is_put_back(place: Place) -> None:
     configuring.put_back(place.module, copy)
     assert place.active == ["a", "b"]
     assert folders.module_id(place.module) == MODULE_ID
+
+
+def test_with_the_configuration_before_its_record_stays(place: Place) -> None:
+    """What fails after the new one was active (its `postconfig`, the record's disk) leaves no note
+    that would make the record begin anew with the next start of the daemon."""
+    copy = configuring.keep_active(place.module)
+    place.write("c")
+    configuring.apply(place.site, place.check())
+    assert place.record.load() == LEFT, "not before everything else has gone well"
+    configuring.put_back(place.module, copy)
+    reset.settle(place.module)
+    assert place.record.load() == LEFT
 
 
 @pytest.mark.parametrize(

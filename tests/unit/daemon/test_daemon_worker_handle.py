@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -169,3 +171,35 @@ async def test_a_program_that_is_missing(boss: Boss) -> None:
         await WorkerHandle.start(
             "web", boss.pid_path, 1.0, boss.reports.append, boss.deaths.append, ("/no/such",)
         )
+
+
+@pytest.mark.parametrize("fails", ["pidfd_open", "posix_spawn", "listdir"])
+async def test_without_a_descriptor_to_spare_nothing_is_left(
+    boss: Boss, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """No child that nobody watches, no zombie, no socket: the module tries again and again."""
+    spawned: list[int] = []
+    spawn = os.posix_spawn
+
+    def noted(*args: Any, **more: Any) -> int:
+        spawned.append(spawn(*args, **more))
+        return spawned[-1]
+
+    def none_left(*_: object, **__: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    before = os.listdir("/proc/self/fd")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_spawn", noted)
+        patch.setattr(os, fails, none_left)
+        with pytest.raises(LocalFault, match=r"cannot be started: .*Too many open files"):
+            await boss.start()
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert len(spawned) == (fails == "pidfd_open")
+    for pid in spawned:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)  # A zombie would still have its pid.
+    again = await boss.start()
+    await until(lambda: boss.reports)
+    again.kill("enough")
+    assert await again.ended(LIMIT_S)

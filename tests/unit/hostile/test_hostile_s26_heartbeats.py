@@ -20,7 +20,9 @@ import pytest
 from safepy.core import links
 from safepy.core.events import BeatReceived, Event, LaneAddress
 from safepy.daemon import beats as beats_module
+from safepy.daemon import twins
 from safepy.daemon.beats import Beats
+from safepy.daemon.twins import Twins
 from safepy.model import Beat, PeerView, Record, State, Status
 from safepy.net.lanes import Lane, LaneEnds
 from safepy.wire import heartbeat
@@ -244,6 +246,86 @@ async def test_s1_s2_foreign_keys_reflections_and_old_versions(ends: Ends) -> No
     ends.tell(good)
     await until(lambda: len(ends.believed) == 1)
     assert ends.lane.counters.malformed == len(wrong)
+
+
+# -- F57: a copied machine -------------------------------------------------------------------------
+
+
+async def test_f57_a_node_that_claims_to_be_this_one_is_named_and_not_believed(ends: Ends) -> None:
+    """D0. Our own words sent back are no such claim, nor is noise in between the other node's."""
+    own = replace(VIEW, node="n1")
+    ends.tell(Sealer(KEY, "web", "n1", OURS).seal(0, Beat(OURS, 1, "", 0, own)))
+    await until(lambda: bool(ends.troubles))
+    assert "not made with the cluster key" in ends.troubles[-1]
+    ends.tell(Sealer(KEY, "web", "n1", OLD).seal(0, Beat(OLD, 1, "", 0, own)))
+    await until(lambda: len(ends.troubles) == 2)
+    said = f"Heartbeat default: {THERE} says that it is n1, which this node is: nothing is taken"
+    assert ends.troubles[-1].startswith(said)
+    assert list(ends.beats.troubles.values()) == [ends.troubles[-1]]
+    assert ends.believed == [] and ends.lane.counters.malformed == 2
+    ends.genuine(1)
+    await until(lambda: len(ends.believed) == 1)
+    assert ends.beats.troubles == {}, "the other node is there: it is over"
+    ends.tell(Sealer(KEY, "web", "n1", OLD).seal(0, Beat(OLD, 2, "", 0, own)))
+    await until(lambda: ends.lane.counters.malformed == 3)
+    assert ends.beats.troubles == {}
+
+
+async def test_f57_two_machines_under_the_other_nodes_name_are_told(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(twins, "SETTLED_S", 0.3)
+    monkeypatch.setattr(twins, "ALARM_S", 1.0)
+    copy = Sealer(KEY, "web", "n2", OLD)
+    counter = 0
+
+    def both() -> bool:
+        nonlocal counter
+        counter += 1
+        ends.genuine(counter)
+        ends.tell(copy.seal(0, Beat(OLD, counter, OURS, 1, VIEW)))
+        return bool(ends.troubles)
+
+    await until(both)
+    assert ends.troubles[0].startswith(f"Two machines send as n2 from {THERE}")
+    assert list(ends.beats.troubles.values()) == ends.troubles
+
+    def one() -> bool:
+        nonlocal counter
+        counter += 1
+        ends.genuine(counter)
+        return not ends.beats.troubles
+
+    await until(one)
+    assert ends.troubles[1:] == [""], "the copy was switched off: said once, and over once"
+
+
+def test_f57_a_restart_and_a_recording_are_no_second_machine() -> None:
+    found = Twins(OURS)
+
+    def say(session: str, counter: int, now_s: float, echo: str = OURS) -> bool:
+        found.heard(Beat(session, counter, echo, counter, VIEW), now_s)
+        return found.alarm(now_s)
+
+    assert not any(say(OLD, number, number) for number in range(10))
+    # It starts again; some last words of the run before arrive late, over a slower network.
+    assert not any(say(THEIRS, number, 10.0 + number) for number in range(2))
+    assert not say(OLD, 10, 11.5)
+    assert not any(say(THEIRS, number, 10.0 + number) for number in range(2, 100))
+    # All of it is played back, and what the other node said to an earlier run of this one.
+    assert not any(say(OLD, number, 110.0 + number) for number in range(11))
+    assert not any(say("dd" * 16, number, 130.0 + number, THEIRS) for number in range(50))
+    assert not say(THEIRS, 100, 181.0)
+    # And the run before does go on: there are two.
+    assert say(OLD, 11, 182.0)
+    assert not found.alarm(182.0 + twins.ALARM_S)
+
+
+def test_f57_the_sessions_of_a_recording_are_soon_forgotten() -> None:
+    found = Twins(OURS)
+    for number in range(1000):
+        found.heard(Beat(f"{number:032x}", 1, "", 0, VIEW), float(number))
+    assert len(found._sessions) <= 8
 
 
 # -- replays: authentic, but not of now --------------------------------------------------------
