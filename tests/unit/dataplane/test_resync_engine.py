@@ -346,6 +346,22 @@ def test_progress_ends_complete(trees):
     assert seen[-1].files_total in (0, 50)
 
 
+def test_each_file_of_which_content_travelled_is_told_once(trees):
+    left, right = trees
+    names = ["small", "empty", "large", "fresh/small", "fresh/large", "fresh/deeper/small"]
+    (left / "fresh/deeper").mkdir(parents=True)
+    for name in names:
+        size = {"empty": 0, "large": 3 * ZONE}.get(name.rsplit("/", 1)[-1], 100)
+        (left / name).write_bytes(os.urandom(size))
+    told = []
+    with Lab(left, right) as lab:
+        lab.source.tell_copied(lambda tree, path: told.append((tree, path)))
+        lab.round(full_marks())
+        lab.source.finish()
+    expected = [(0, tuple(map(os.fsencode, name.split("/")))) for name in names if name != "empty"]
+    assert sorted(told) == sorted(expected)
+
+
 # --- keep aside
 
 

@@ -208,7 +208,6 @@ class Transfer(Contents):
                 files += 1
                 if entry.size:
                     copied_files += 1
-                    shared.on_copied(tree, (*path, entry.name))
                 if files == COUNT_FILES:
                     shared.count(files, copied_files, copied, copied)
                     files = copied_files = copied = 0
