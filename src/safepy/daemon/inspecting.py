@@ -95,8 +95,8 @@ class Inspecting:
                 "ALONE knows what it would transfer",
                 f"safekit state -m {module}",
             )
-        least, reason = _least(found)
-        answer = await worker.inspection.estimate(found.record.epoch, least, reason)
+        least, reason, since = _least(found)
+        answer = await worker.inspection.estimate(found.record.epoch, least, reason, since)
         if answer.problem:
             raise LocalFault(answer.problem)
         told: JsonObject = msgspec.to_builtins(answer)
@@ -104,14 +104,14 @@ class Inspecting:
         return {**estimate, "rate_bytes_s": found.figures.last_rate_bytes_s()}
 
 
-def _least(module: Module) -> tuple[SyncMode, str]:
+def _least(module: Module) -> tuple[SyncMode, str, float]:
     """The least that a resynchronisation must look at, as far as the records tell: the one of the
-    other node only while it is heard."""
+    other node only while it is heard. (mode, why, the date of `secondforce -d` there or 0)."""
     peer = module.state.peer
     if peer is None or module.look().peer_state != peer.state.value:  # lost
-        return SyncMode.ZONES, _UNHEARD
+        return SyncMode.ZONES, _UNHEARD, 0.0
     choice = syncmode.choose(module.record, peer)
-    return choice.mode, f"{choice.reason} ({choice.row})"
+    return choice.mode, f"{choice.reason} ({choice.row})", choice.since
 
 
 def _verified(module: Module, run: Verification) -> None:

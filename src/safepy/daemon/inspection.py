@@ -87,16 +87,18 @@ class Inspection:
         if self._run is not None and self._run.number == number and not self._run.over:
             self._send(messages.StopVerify(self._run.epoch, number))
 
-    async def estimate(self, epoch: int, least: SyncMode, reason: str) -> messages.Estimated:
-        """What a resynchronisation would do now; `least` and `reason` are what the two records
-        say (core.syncmode). Raises LocalFault."""
+    async def estimate(
+        self, epoch: int, least: SyncMode, reason: str, since: float = 0.0
+    ) -> messages.Estimated:
+        """What a resynchronisation would do now; `least`, `reason` and `since` are what the two
+        records and an operator there say (core.syncmode). Raises LocalFault."""
         self._number += 1
         number = self._number
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[messages.Estimated] = loop.create_future()
         self._estimates[number] = answer
         try:
-            if not self._send(messages.Estimate(epoch, number, least.value, reason)):
+            if not self._send(messages.Estimate(epoch, number, least.value, reason, since)):
                 raise LocalFault("the replication process does not run")
             async with asyncio.timeout(ESTIMATE_LIMIT_S):
                 return await answer

@@ -39,20 +39,25 @@ class Kept:
     exclusion: Exclusion
 
 
-def estimate(kept: Sequence[Kept], mode: SyncMode) -> Estimate:
-    """Walks what would be walked: not for the loop. Raises OSError when the disk fails."""
+def estimate(kept: Sequence[Kept], mode: SyncMode, newer_than_ns: int | None = None) -> Estimate:
+    """Walks what would be walked: not for the loop. `newer_than_ns`: in a WALK, files modified
+    later are copied whole, as an operator says (`resync.policy`). Raises OSError when the disk
+    fails."""
     total = Estimate()
     for each in kept:
-        _Counting(each, mode, total).run()
+        _Counting(each, mode, newer_than_ns, total).run()
     return total
 
 
 class _Counting:
     """Of one directory."""
 
-    def __init__(self, kept: Kept, mode: SyncMode, total: Estimate) -> None:
+    def __init__(
+        self, kept: Kept, mode: SyncMode, newer_than_ns: int | None, total: Estimate
+    ) -> None:
         self._kept = kept
         self._mode = mode
+        self._newer_than_ns = newer_than_ns if mode is SyncMode.WALK else None
         self._total = total
         self._full = {path for path, full, _, _ in kept.marks if full}
         self._extents = {path: extents for path, full, _, extents in kept.marks if not full}
@@ -129,6 +134,8 @@ class _Counting:
         if not S_ISREG(found.st_mode):
             return
         size = found.st_size
+        if self._newer_than_ns is not None and found.st_mtime_ns > self._newer_than_ns:
+            whole = True
         if not whole:
             size = self._suspect_bytes(parent, name, path, found)
             if size == 0:

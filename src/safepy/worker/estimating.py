@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from safepy.core.replica.exclusion import Exclusion
+from safepy.core.replica.suspects import by_name_only
 from safepy.dataplane.estimate import Estimate, Kept, estimate
 from safepy.dataplane.keeper import Keeper
 from safepy.model import SyncMode
@@ -16,10 +17,15 @@ def begin(context: Context, keeper: Keeper, order: messages.Estimate) -> None:
     thread, while they change."""
 
     def known() -> None:
-        suspect, incomplete = keeper.suspect_everything_because, keeper.incomplete
-        mode, reason = choose(SyncMode(order.mode), order.reason, suspect, incomplete, Offer())
+        mode, reason = SyncMode(order.mode), order.reason
+        newer_than_ns = int(order.since * 1e9) if order.since else None
+        if newer_than_ns is None:
+            suspect, incomplete = keeper.suspect_everything_because, keeper.incomplete
+            mode, reason = choose(mode, reason, suspect, incomplete, Offer())
+            suspects_of_all = keeper.suspects(mode is SyncMode.ZONES)
+        else:  # An operator answers for what is older.
+            suspects_of_all = by_name_only(keeper.suspects(False))
         exclusions = [Exclusion(rules) for rules in context.setup.notreplicated]
-        suspects_of_all = keeper.suspects(mode is SyncMode.ZONES)
         kept = [
             Kept(root_fd, marks, suspects, exclusion)
             for root_fd, marks, suspects, exclusion in zip(
@@ -33,6 +39,9 @@ def begin(context: Context, keeper: Keeper, order: messages.Estimate) -> None:
             answer = (mode.value, reason, total.names, total.files, total.bytes, error)
             context.report(messages.Estimated(order.epoch, order.number, *answer))
 
-        in_thread(context.loop, "estimate", lambda: found.append(estimate(kept, mode)), then)
+        def count() -> None:
+            found.append(estimate(kept, mode, newer_than_ns))
+
+        in_thread(context.loop, "estimate", count, then)
 
     context.knowledge.when_known(known)

@@ -172,13 +172,14 @@ class StopVerify(msgspec.Struct, frozen=True, tag="stop_verify"):
 
 class Estimate(msgspec.Struct, frozen=True, tag="estimate"):
     """ALONE: how much would a resynchronisation that began now look at and copy? `mode`
-    (model.SyncMode) is the least that the two records allow, for `reason`. Answered by
-    `Estimated`."""
+    (model.SyncMode) is the least that the two records allow, for `reason`; `since`: see
+    core.commands. Answered by `Estimated`."""
 
     epoch: int
     number: int
     mode: str
     reason: str
+    since: float = 0.0
 
 
 class Exit(msgspec.Struct, frozen=True, tag="exit"):

@@ -120,11 +120,11 @@ async def test_a_worker_that_says_nothing_and_an_operator_who_left(
 async def test_an_estimate() -> None:
     worker = Worker()
     mine = Inspection(worker.send)
-    question = asyncio.create_task(mine.estimate(5, SyncMode.WALK, "a crash"))
+    question = asyncio.create_task(mine.estimate(5, SyncMode.WALK, "a crash", 1_700_000_000.0))
     await asyncio.sleep(0)
     (order,) = worker.orders
     assert isinstance(order, messages.Estimate)
-    assert (order.mode, order.reason) == ("walk", "a crash")
+    assert (order.mode, order.reason, order.since) == ("walk", "a crash", 1_700_000_000.0)
     mine.heard(messages.Estimated(5, order.number + 1, "zones", "other", 0, 0, 0))
     answer = messages.Estimated(5, order.number, "walk", "because", 10, 3, 4096)
     mine.heard(answer)

@@ -44,12 +44,13 @@ def told(
     *marks: tuple[str, bytes, int, int],
     suspects: Suspects | None = None,
     rules: tuple[tuple[str, str], ...] = (),
+    newer_than_ns: int | None = None,
 ) -> tuple[int, int, int]:
     paths = PathMarks(1)
     for kind, path, offset, length in marks:
         paths.add(0, kind, path, offset, length)
     kept = Kept(tree[1], paths.saved()[0], suspects or Suspects(), Exclusion(rules))
-    found = estimate([kept], mode)
+    found = estimate([kept], mode, newer_than_ns)
     assert isinstance(found, Estimate)
     return found.names, found.files, found.bytes
 
@@ -91,6 +92,17 @@ def test_a_walk_counts_marks_and_suspects(tree: tuple[Path, int]) -> None:
     marks = [("extents", b"b", 0, 2 * ZONE_BYTES), ("full", b"a", 0, 0)]
     found = told(tree, WALK, *marks, suspects=suspects)
     assert found == (ALL_NAMES, 3, 2 * ZONE_BYTES + 1000 + 50)
+
+
+def test_a_date_that_an_operator_gave_counts_what_is_younger_whole(tree: tuple[Path, int]) -> None:
+    date_ns = 1_700_000_000 * 10**9
+    for name, age_ns in (("a", 0), ("b", 5), ("sub/c", -1), ("sub/deep/d", 1)):
+        os.utime(tree[0] / name, ns=(0, date_ns - age_ns))
+    found = told(tree, WALK, ("extents", b"b", 0, 10), newer_than_ns=date_ns)
+    assert found == (ALL_NAMES, 2, 300 + ZONE_BYTES), "what is younger, and what is marked"
+    # It says nothing where not everything is walked, and cannot take from what is all wanted.
+    assert told(tree, ZONES, newer_than_ns=0) == (0, 0, 0)
+    assert told(tree, EVERYTHING, newer_than_ns=date_ns) == (ALL_NAMES, 4, ALL_BYTES)
 
 
 def test_suspect_content_counts_wherever_its_file_is_visited(tree: tuple[Path, int]) -> None:
