@@ -192,6 +192,24 @@ def test_an_interface_that_gets_another_name_is_followed(
     on_two_hosts(play)
 
 
+def test_it_is_announced_under_the_name_that_the_interface_has_now(tmp_path: Path) -> None:
+    def play(other: Other) -> None:
+        placed = virtualip.place(virtualip.Wanted(VIP), virtualip.boot_memory(tmp_path))
+        ip("link", "set", "eth0", "down")
+        ip("link", "set", "eth0", "name", "lan0")
+        ip("link", "set", "lan0", "up")
+        assert (placed.interface, virtualip.name_of(placed)) == ("eth0", "lan0")
+        other.believe(VIP, "02:00:00:00:00:99")
+
+        def learned() -> bool:
+            daemon_addresses._announce(placed)  # the link may not be there yet
+            return other.neighbour(VIP) == mac("lan0")
+
+        until(learned)
+
+    on_two_hosts(play)
+
+
 def test_an_interface_that_is_removed_and_made_anew_is_found_by_its_name(
     tmp_path: Path, monkeypatch: Patch
 ) -> None:
