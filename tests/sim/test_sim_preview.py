@@ -160,9 +160,9 @@ def test_a_stop_while_the_secondary_is_in_maintenance_is_told_to_leave_nobody() 
     assert said["waits for"] == "the end of the maintenance of n2: until then it does not take over"
     assert said["to end it"] == "safekit maintenance off -m AM on n2"
     now = shown(n1).peer_maintenance_until - 7000.0
-    assert whole(n1, now).maintenance == ("of n2, for another 2 hours: it does not take over",)
+    assert whole(n1, now).maintenance == ("of n2, for another 1 h 56 min: it does not take over",)
     assert whole(n2, now).maintenance == (
-        "for another 2 hours, by root (new disks): nothing happens by itself here "
+        "for another 1 h 56 min, by root (new disks): nothing happens by itself here "
         "(safekit maintenance off -m AM)",
     )
 
@@ -240,6 +240,14 @@ def test_what_is_switched_off_is_said() -> None:
     # Of the other node it concerns this one that it would not take over.
     other = replace(found, resources=(), peer_resources=(("usersetting.failover", "off"),))
     assert why(other, WALL).notes == ("automatic failover is off on n1: it does not take over",)
+
+
+def test_what_a_detector_found_is_the_evidence_of_its_restart() -> None:
+    cluster = pair()
+    n1 = cluster.nodes["n1"]
+    found = "Process postgres not running"
+    n1.happen(e.ActionRequested("restart", "errd", "errd", because=found))
+    assert f"{found}\nAction restart called by errd" in explained(n1)["story"]
 
 
 def test_a_take_over_names_its_evidence_and_what_is_missing() -> None:

@@ -47,4 +47,7 @@ class Moment(Date):
         ago = _AGO.fullmatch(str(value).strip())
         if ago is not None:
             return time.time() - int(ago[1]) * _UNITS_S[ago[2]]
-        return super().convert(value, param, ctx)
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            self.fail(f"{error.message}; or how long ago: 90s, 10m, 2h, 3d", param, ctx)

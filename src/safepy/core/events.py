@@ -51,6 +51,7 @@ class ActionRequested:
     counter (reference 9.4). `fullsync` asks that the next synchronisation copies everything.
     `since` (Unix seconds) belongs to secondforce: older files are taken as equal. `services`
     belongs to restart: what its scripts are to restart, a comma-separated list ("": everything).
+    `because` is what a detector found, for `safekit why`; who asks has said it in the log.
     """
 
     action: str
@@ -59,6 +60,7 @@ class ActionRequested:
     fullsync: bool = False
     since: float = 0.0
     services: str = ""
+    because: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ def requested(t: Turn, event: ActionRequested) -> None:
     s = t.s
     if maintenance.suspends(t, event):
         return
+    if event.because:
+        t.remember(event.because)
     t.announce(_level(event), _sentence(event))
     if not event.identity:
         if not _by_itself(event.who):

@@ -40,9 +40,9 @@ class Turn:
     def announce(self, level: Level, text: str, origin: str = "heart") -> None:
         self.out.append(Announce(level, text, origin))
         if not text.startswith(SHOWN_ANYHOW):
-            self._remember(text)
+            self.remember(text)
 
-    def _remember(self, text: str) -> None:
+    def remember(self, text: str) -> None:
         """For `safekit why`: what was decided, and by which evidence."""
         if not self.s.story or self.s.story[-1][1] != text:
             self.s.story = (*self.s.story[1 - STORY_LENGTH :], (self.now, text))
@@ -116,7 +116,7 @@ class Turn:
         self.s.phase = phase
         self.s.reason = row.reason
         self.s.since = self.now
-        self._remember(f"{row.source} -> {target}: {row.reason}")
+        self.remember(f"{row.source} -> {target}: {row.reason}")
         self.clear_block()
 
     def block(self, waiting_for: str, remedy: str) -> None:

@@ -8,6 +8,7 @@ from safepy.model import Snapshot, State, Status
 
 from .cost import cost, in_words
 from .election import IN_MAINTENANCE
+from .words import span
 
 _LEADING = (State.ALONE, State.PRIM, State.UP)
 
@@ -73,14 +74,14 @@ def switched_off(found: Snapshot) -> tuple[str, ...]:
 def _maintenance(found: Snapshot, wall_now: float) -> tuple[str, ...]:
     said = []
     if found.maintenance_until:
-        left = in_words(found.maintenance_until - wall_now)
+        left = span(found.maintenance_until - wall_now)
         why_so = f" ({found.maintenance_reason})" if found.maintenance_reason else ""
         said.append(
             f"for another {left}, by {found.maintenance_by}{why_so}: nothing happens by itself "
             f"here (safekit maintenance off -m {found.module})"
         )
     if found.peer_maintenance_until:
-        left = in_words(found.peer_maintenance_until - wall_now)
+        left = span(found.peer_maintenance_until - wall_now)
         said.append(f"of {found.peer}, for another {left}: it does not take over")
     return tuple(said)
 

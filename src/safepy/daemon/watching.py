@@ -8,7 +8,7 @@ die together are one detection for maxloop, and the strongest action includes th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from safepy.checkers.hostview import HostView
@@ -118,12 +118,12 @@ class Watching:
     def _found(self, findings: Sequence[Finding]) -> None:
         """The lines come in the order of the reference (15.5): what was seen, what is done about
         it, and what the resources are."""
-        failed = []
+        failed: dict[Proc, str] = {}
         for each in findings:
             handled = each.proc.name in self._handlers
             if not each.up and not handled and (each.changed or each.proc.action != "noaction"):
-                self._voice.say(WHO, Level.EVENT, sentence(each))
-                failed.append(each.proc)
+                failed[each.proc] = sentence(each)
+                self._voice.say(WHO, Level.EVENT, failed[each.proc])
         lines = [
             self._reporter.assign(each.proc.resource, "up" if each.up else "down", WHO)
             for each in findings
@@ -134,12 +134,14 @@ class Watching:
     def _trouble(self, text: str) -> None:
         self._voice.say(WHO, Level.CRITICAL, text)
 
-    def _act(self, failed: Sequence[Proc], lines: Sequence[Callable[[], None]]) -> None:
+    def _act(self, failed: Mapping[Proc, str], lines: Sequence[Callable[[], None]]) -> None:
         assert self._tasks is not None, "what is found, is found by `run`"
         direct = [proc for proc in failed if proc.action in _DIRECT]
         if direct:
             action = max((proc.action for proc in direct), key=_DIRECT.index)
-            event = ActionRequested(action, WHO, WHO, services=_services(action, direct))
+            found = ", ".join(failed[proc] for proc in direct)
+            services = _services(action, direct)
+            event = ActionRequested(action, WHO, WHO, services=services, because=found)
             self._tasks.create_task(self._request(event, lines), name="errd action")
             return
         for say in lines:
@@ -162,7 +164,7 @@ class Watching:
         except SafekitError as error:
             text = f"Handler {proc.action} of {proc.name} failed: {error}"
             self._voice.say(WHO, Level.CRITICAL, text)
-            await self._happened(ActionRequested("stopstart", WHO, WHO))
+            await self._happened(ActionRequested("stopstart", WHO, WHO, because=text))
         finally:
             del self._handlers[proc.name]
 

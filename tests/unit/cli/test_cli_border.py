@@ -37,6 +37,7 @@ def one_line(stderr: str) -> bool:
         (["prim", "quick", "-m", "demo"], 2, "'quick' is not"),
         (["log", "-m", "nope"], 1, "no module is called nope"),
         (["log", "-s", "-1", "-m", "demo"], 2, "-1 is not in the range"),
+        (["log", "-m", "demo", "--since", "yesterday"], 2, "or how long ago: 90s, 10m, 2h, 3d"),
         (["printi", "-m", "demo"], 2, "Missing argument"),
         (["printi", "-m", "demo", "x" * 300_000], 1, "at most 262144"),
         (["module", "package", "-m", "demo", "x.safe"], 1, "not an absolute path"),

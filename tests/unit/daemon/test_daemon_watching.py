@@ -131,7 +131,12 @@ async def test_one_look_is_one_action(
         posted = len(here.posted)
     looks = here.lines.count(here.lines[0])
     assert posted == looks
-    assert here.posted[0] == ActionRequested(action, "errd", "errd", services=services)
+    said = ", ".join(
+        f"{'Service' if proc.service else 'Process'} {proc.name} not running" for proc in watched
+    )
+    assert here.posted[0] == ActionRequested(
+        action, "errd", "errd", services=services, because=said
+    )
     # What is done about it is said before what the resources are (reference 15.5).
     assert here.told == [(proc.resource, 1) for proc in watched]
     kinds = {"Service" if proc.service else "Process" for proc in watched}
@@ -163,8 +168,9 @@ async def test_a_handler_never_runs_twice_at_once_and_a_failure_is_a_stopstart(h
         here.handler_fails = True
         here.handler_ends.set()
         await here.until(lambda: here.posted)
-        assert here.posted[0] == ActionRequested("stopstart", "errd", "errd")
-        assert "Handler repair of a failed: exit code 3" in here.lines
+        why = "Handler repair of a failed: exit code 3"
+        assert here.posted[0] == ActionRequested("stopstart", "errd", "errd", because=why)
+        assert why in here.lines
 
 
 async def test_no_handler_runs_beside_a_direct_action_or_in_maintenance(here: Here) -> None:
