@@ -25,6 +25,7 @@ from safepy.config.ere import compile_ere
 from safepy.config.paths import Paths
 from safepy.config.schema import Proc
 from safepy.core.replica import ops
+from safepy.core.replica.exclusion import Exclusion
 from safepy.core.replica.patterns import Pattern
 from safepy.daemon import site
 from safepy.daemon.site import Site
@@ -289,6 +290,15 @@ def test_s11_a_name_chosen_with_care_costs_its_length(expression: str) -> None:
     pattern = Pattern(expression)
     for name in ("a" * 4000 + "!", "x" * 4000, "ab" * 2000 + "="):
         pattern.search(name)
+
+
+@pytest.mark.parametrize("kind", ["regex", "only"])
+def test_s11_what_is_left_out_is_found_in_linear_time(kind: str) -> None:
+    """Applications, and a peer, choose the names and paths that notreplicated is compared with."""
+    exclusion = Exclusion([(kind, expression) for expression in (*SLOW, "(x+x+)+/y")])
+    for name in (b"a" * 250 + b"!", b"x" * 250, b"ab" * 120 + b"="):
+        exclusion.excludes((b"x" * 250, name), False)
+        exclusion.covers((name, name), True)
 
 
 @pytest.mark.parametrize(
