@@ -261,6 +261,40 @@ def test_f4_both_crash_and_the_secondary_returns_first_with_a_witness() -> None:
     reunite(cluster)
 
 
+def test_f6_a_node_that_was_alone_serves_again_without_asking_anybody() -> None:
+    """E0: before a start window has passed, though the other node is off and no witness answers."""
+    cluster, first, second = pair(27, Arbiter.WITNESS)
+    second.power_off()
+    assert cluster.until(lambda: shown(first) is State.ALONE, 30.0), cluster.tail()
+    cluster.run(3.0)
+    first.power_off()
+    cluster.run(1.0)
+    cluster.arbiters.witness_cut = set(NAMES)
+    before = cluster.checks.acknowledged_count
+    first.power_on()
+    assert cluster.until(lambda: shown(first) is State.ALONE, TIMEOUT_S - 1.0), cluster.tail()
+    assert first.state is not None and first.state.evidence == "E0"
+    cluster.run(10.0)
+    assert cluster.checks.acknowledged_count > before + 10
+    reunite(cluster)
+
+
+@pytest.mark.parametrize("returns", NAMES)
+def test_f3_f4_both_crash_and_one_returns_without_a_witness(returns: str) -> None:
+    """It waits, however long, for the other one: whichever of them returns first."""
+    cluster, first, second = pair(28)
+    first.power_off()
+    second.power_off()
+    cluster.run(5.0)
+    back = cluster.nodes[returns]
+    back.power_on()
+    cluster.run(60.0)
+    assert shown(back) is State.WAIT, cluster.tail()
+    assert back.state is not None and back.disk.record.disk is Disk.UPTODATE
+    assert "to start and to lead" in snapshot(back.state, 0.0, back.clock_now()).waiting_for
+    reunite(cluster)
+
+
 def test_f7_a_stale_node_that_returns_alone_is_denied() -> None:
     """The primary went on with the witness's word and crashed; the other one cannot know."""
     cluster, first, second = pair(15, Arbiter.WITNESS)

@@ -134,18 +134,23 @@ def _echo(state: LaneState, counter: int, now: float) -> tuple[str, int]:
     return state.heard
 
 
+def drop(links: Links) -> Links:
+    """Count a beat that is not believed."""
+    return replace(links, dropped=links.dropped + 1)
+
+
 def receive(links: Links, ident: str, beat: Beat, now: float) -> tuple[Links, PeerView | None]:
     """Take in a beat. The view is returned if it is believed and newer than the last one."""
     index = next((i for i, s in enumerate(links.lanes) if s.lane.ident == ident), None)
     if index is None or not beat.session or beat.session == links.session:
-        return replace(links, dropped=links.dropped + 1), None
+        return drop(links), None
     state = links.lanes[index]
     known = beat.session == links.peer_session
     if not known and beat.session in links.past_sessions:
-        return replace(links, dropped=links.dropped + 1), None
+        return drop(links), None
     last = state.heard if known else state.stranger
     if last[0] == beat.session and beat.counter <= last[1]:
-        return replace(links, dropped=links.dropped + 1), None
+        return drop(links), None
     proof_at = _proof(state, links.session, beat, now)
     if proof_at is None or not (known or _fresh_session(links, beat)):
         return _unproven(links, index, known, beat, now), None

@@ -232,8 +232,12 @@ def worker_died(t: Turn, reason: str) -> None:
 
 def _beat(t: Turn, event: events.BeatReceived) -> None:
     s = t.s
+    if event.beat.view.node != s.params.peer:
+        # D0: whoever it is proves nothing of the other node, not even that its lane works.
+        s.links = links.drop(s.links)
+        return
     s.links, view = links.receive(s.links, event.lane, event.beat, t.now)
-    if view is None or view.node != s.params.peer:
+    if view is None:
         return
     s.peer = view
     if t.heard_at >= s.links.observing_since:
