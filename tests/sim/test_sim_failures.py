@@ -109,6 +109,24 @@ def test_f10_crash_right_after_an_answer() -> None:
     at_rest(cluster)
 
 
+def test_f17_what_a_dead_receiver_had_not_applied_makes_its_node_no_source() -> None:
+    """Acknowledged on receipt, and gone with the secondary's worker; the primary loses power at
+    the same moment. Whatever the primary still has, the secondary does not lead over it (D6)."""
+    cluster, first, second = pair(29, write_every_s=0.05)
+    cluster.stable_share = 0.0
+    received = lambda: second.worker is not None and bool(second.worker.received)  # noqa: E731
+    step_until(cluster, received, 10.0)
+    second.kill_worker()
+    first.power_off()
+    cluster.run(3 * TIMEOUT_S)
+    assert second.shown == WAIT and second.disk.record.disk is Disk.UPTODATE
+    assert second.state is not None and second.state.lost_volatile
+    first.power_on()
+    assert cluster.until(cluster.pair_ready, 60.0), cluster.tail()
+    assert (first.shown, second.shown) == (PRIM, SECOND)
+    at_rest(cluster)
+
+
 # -- a resynchronisation that breaks off ------------------------------
 
 
