@@ -128,6 +128,8 @@ class Resynchronisations:
 
     def _follow(self) -> None:
         safekit(self.n2, "start", "-m", MODULE)
+        # One command that waits: commands that look again and again need a tenth of the processors.
+        self.n2.run("safekit", "waitstate", "SECOND", "-m", MODULE, timeout_s=3600)
         wait_pair(self.lab, MODULE, "n1", "n2", at_most_s=3600)
 
     def _leave(self) -> None:
