@@ -336,6 +336,59 @@ def test_every_attribute_that_is_accepted_has_a_row_and_no_other() -> None:
     assert set(ACCEPTED) == language()
 
 
+#: The element tree of the reference (userconfig 4, with 11 for <rfs>), an element and its attributes.
+REFERENCE = """
+macro: name value
+service: mode boot boot_delay failover defaultprim maxloop loop_interval automatic_reboot
+heart: port pulse timeout permanent_arp
+heartbeat: name ident pulse timeout
+heartbeat server: addr
+farm: port pulse mlost_count slost_count
+farm lan: name
+farm node: name addr
+vip: tcpreset scriptcontrol
+interface: check arpreroute arpinterval arpelapse name
+virtual_addr: addr where check connections netmask
+virtual_interface: type addr
+group: name
+host: name power
+rule: virtual_addr port proto filter
+rfs: async nbrei reitimeout reidetail locktimeout sendtimeout packetsize reipacketsize
+rfs: ruzone_blocksize namespacepolicy reicommit reiallowedbw nbremconn acl checktime checkintv
+rfs: syncdelta syncat scripts mountoversuffix mountover iotimeout roflags allocthreshold
+rfs: nfsbox_options
+flow: name
+flow server: addr
+replicated: dir mode
+tocheck: path
+notreplicated: path regexpath
+user: nicestoptimeout forcestoptimeout logging userlogsize
+var: name value
+virtualhostname: name envfile when
+errd: polltimer
+proc: name service nameregex argregex class action restart_services start_after atleast atmax cpu
+tcp: ident when action
+tcp to: addr port interval timeout
+ping: ident when action
+ping to: addr interval timeout
+intf: ident when
+intf to: local_addr
+ip: ident when
+ip to: addr interval
+custom: ident when exec arg action
+module: name ident
+module to: addr port interval timeout secure
+splitbrain: ident when exec arg
+failover: extends period handle_time
+"""
+
+
+def test_every_attribute_of_the_reference_is_accepted_or_refused_by_name() -> None:
+    rows = [line.split(":") for line in REFERENCE.split("\n") if line]
+    tree = {f"{element} {name}" for element, names in rows for name in names.split()}
+    assert tree <= ACCEPTED.keys() | REFUSED.keys()
+
+
 def test_the_page_of_the_settings_names_every_attribute() -> None:
     page = (ROOT / "docs" / "userconfig.md").read_text()
     words = {word for span in re.findall(r"`([^`\n]+)`", page) for word in re.findall(r"\w+", span)}
